@@ -1,0 +1,1 @@
+"""`tf.data` input: annotation formats, augmentation and anchor targets, all in the graph."""

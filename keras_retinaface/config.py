@@ -1,0 +1,320 @@
+"""Every size and choice of a model and its training, as frozen dataclasses. No TensorFlow here."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+
+BACKBONES = ("mobilenet025", "resnet50", "resnet152")
+
+
+@dataclasses.dataclass(frozen=True)
+class Anchors:
+    """Where anchors stand and how faces are matched to them.
+
+    Attributes:
+        strides: pixels between anchor centres, one per pyramid level, each twice the one before.
+        sizes: side lengths of the square anchors in pixels, one tuple per level.
+        variances: divisors of the encoded (centre, size) offsets; (1, 1) is plain Fast R-CNN. Landmark offsets use the
+            first.
+        positive_iou: an anchor whose best face reaches more than this overlap is positive.
+        negative_iou: an anchor whose best face stays under this overlap is background; between the two it is ignored.
+        keep_best_anchor: whether every face also claims its best anchor, however small the overlap.
+    """
+
+    strides: tuple[int, ...] = (8, 16, 32)
+    sizes: tuple[tuple[float, ...], ...] = ((16.0, 32.0), (64.0, 128.0), (256.0, 512.0))
+    variances: tuple[float, float] = (0.1, 0.2)
+    positive_iou: float = 0.5
+    negative_iou: float = 0.3
+    keep_best_anchor: bool = True
+
+    def __post_init__(self):
+        if not self.strides or any(s < 4 or s & (s - 1) for s in self.strides):
+            raise ValueError(f"`strides` must be powers of two from 4. Received: strides={self.strides}")
+        if any(b != 2 * a for a, b in zip(self.strides, self.strides[1:])):
+            raise ValueError(f"`strides` must double from level to level. Received: strides={self.strides}")
+        if len(self.sizes) != len(self.strides) or not all(self.sizes):
+            raise ValueError(
+                f"`sizes` must hold one non-empty tuple per stride. "
+                f"Received: strides={self.strides}, sizes={self.sizes}"
+            )
+        if any(len(level) != len(self.sizes[0]) for level in self.sizes):
+            raise ValueError(f"`sizes` must hold equally many sizes per level. Received: sizes={self.sizes}")
+        if any(size <= 0 for level in self.sizes for size in level):
+            raise ValueError(f"`sizes` must be positive. Received: sizes={self.sizes}")
+        if len(self.variances) != 2 or any(v <= 0 for v in self.variances):
+            raise ValueError(f"`variances` must be two positive numbers. Received: variances={self.variances}")
+        if not 0 <= self.negative_iou <= self.positive_iou <= 1:
+            raise ValueError(
+                "`negative_iou` and `positive_iou` must satisfy 0 <= negative_iou <= positive_iou <= 1. "
+                f"Received: negative_iou={self.negative_iou}, positive_iou={self.positive_iou}"
+            )
+
+    @property
+    def num_per_location(self) -> int:
+        """Anchors that stand on one location of a level."""
+        return len(self.sizes[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """The layers of a model.
+
+    Attributes:
+        backbone: one of `BACKBONES`.
+        pyramid_channels: channels of every pyramid level and context module.
+        negative_slope: of the leaky ReLU in backbone (MobileNet only), pyramid and context; 0 is plain ReLU.
+        use_shared_heads: one set of head convolutions for all levels, as in the paper, or one per level.
+    """
+
+    backbone: str = "mobilenet025"
+    pyramid_channels: int = 64
+    negative_slope: float = 0.1
+    use_shared_heads: bool = False
+
+    def __post_init__(self):
+        if self.backbone not in BACKBONES:
+            raise ValueError(f"`backbone` must be one of {BACKBONES}. Received: backbone={self.backbone!r}")
+        if self.pyramid_channels <= 0 or self.pyramid_channels % 4:
+            raise ValueError(
+                "`pyramid_channels` must be a positive multiple of 4. "
+                f"Received: pyramid_channels={self.pyramid_channels}"
+            )
+        if not 0 <= self.negative_slope < 1:
+            raise ValueError(f"`negative_slope` must be in [0, 1). Received: negative_slope={self.negative_slope}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """Weights and sampling of the training loss.
+
+    Attributes:
+        class_weight: factor of the class loss.
+        box_weight: factor of the box loss.
+        landmark_weight: factor of the landmark loss.
+        negative_ratio: background anchors kept per positive one by online hard example mining.
+    """
+
+    class_weight: float = 1.0
+    box_weight: float = 0.25
+    landmark_weight: float = 0.1
+    negative_ratio: float = 3.0
+
+    def __post_init__(self):
+        for name in ("class_weight", "box_weight", "landmark_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must not be negative. Received: {name}={getattr(self, name)}")
+        if self.negative_ratio <= 0:
+            raise ValueError(f"`negative_ratio` must be positive. Received: negative_ratio={self.negative_ratio}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """What the input pipeline does to an image before targets are encoded.
+
+    Attributes:
+        image_size: (height, width) of a training image in pixels.
+        crop_scale: smallest and largest side of the random square crop over the short edge.
+        flip_probability: of mirroring an image.
+        min_face: faces whose shorter side is under this many pixels after the crop are ignored, not background.
+    """
+
+    image_size: tuple[int, int] = (640, 640)
+    crop_scale: tuple[float, float] = (0.3, 1.0)
+    flip_probability: float = 0.5
+    min_face: float = 6.0
+
+    def __post_init__(self):
+        if len(self.image_size) != 2 or any(side < 32 for side in self.image_size):
+            raise ValueError(f"`image_size` must be (height, width), each 32 or more. Received: {self.image_size}")
+        if len(self.crop_scale) != 2 or not 0 < self.crop_scale[0] <= self.crop_scale[1]:
+            raise ValueError(f"`crop_scale` must be (smallest, largest), positive. Received: {self.crop_scale}")
+        if not 0 <= self.flip_probability <= 1:
+            raise ValueError(f"`flip_probability` must be in [0, 1]. Received: {self.flip_probability}")
+        if self.min_face < 0:
+            raise ValueError(f"`min_face` must not be negative. Received: min_face={self.min_face}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """Schedule and optimizer.
+
+    Attributes:
+        epochs: passes over the training images.
+        batch_size: images a step, over all devices.
+        learning_rate: peak of the schedule.
+        warmup: share of all steps over which the rate rises to its peak.
+        milestones: shares of all steps at which the rate falls to a tenth.
+        momentum: of SGD.
+        weight_decay: L2 pull on convolution kernels, not on norms and biases.
+        seed: of weights, order of samples and augmentation.
+    """
+
+    epochs: int = 80
+    batch_size: int = 8
+    learning_rate: float = 1e-2
+    warmup: float = 5 / 80
+    milestones: tuple[float, ...] = (55 / 80, 68 / 80)
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be 1 or more. Received: {name}={getattr(self, name)}")
+        if self.learning_rate <= 0:
+            raise ValueError(f"`learning_rate` must be positive. Received: learning_rate={self.learning_rate}")
+        if not 0 <= self.warmup < 1 or any(not 0 < m <= 1 for m in self.milestones):
+            raise ValueError(
+                "`warmup` and `milestones` are shares of the run, in [0, 1). "
+                f"Received: warmup={self.warmup}, milestones={self.milestones}"
+            )
+        if list(self.milestones) != sorted(self.milestones):
+            raise ValueError(f"`milestones` must rise. Received: milestones={self.milestones}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Detection:
+    """What becomes of the network's outputs.
+
+    Attributes:
+        score_threshold: detections under this score are dropped.
+        iou_threshold: of non-maximum suppression.
+        max_faces: most faces returned an image.
+        max_candidates: best-scored anchors an image that enter non-maximum suppression.
+    """
+
+    score_threshold: float = 0.5
+    iou_threshold: float = 0.4
+    max_faces: int = 750
+    max_candidates: int = 5000
+
+    def __post_init__(self):
+        for name in ("score_threshold", "iou_threshold"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` must be in [0, 1]. Received: {name}={getattr(self, name)}")
+        for name in ("max_faces", "max_candidates"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be 1 or more. Received: {name}={getattr(self, name)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One experiment: everything that `config.json` in a workdir holds."""
+
+    anchors: Anchors = Anchors()
+    network: Network = Network()
+    loss: Loss = Loss()
+    augmentation: Augmentation = Augmentation()
+    training: Training = Training()
+    detection: Detection = Detection()
+
+    def to_dict(self) -> dict:
+        """Returns nested plain dicts, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    def to_json(self) -> str:
+        """Returns the text of a `config.json`."""
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+    @classmethod
+    def from_dict(cls, values: dict) -> Config:
+        """Builds a config from nested dicts; the inverse of `to_dict`. A field left out keeps its default.
+
+        Raises:
+            ValueError: if a name is unknown or a value is out of range.
+        """
+        return _from_dict(cls, values, "")
+
+    @classmethod
+    def from_json(cls, text: str) -> Config:
+        """Builds a config from the text of a `config.json`."""
+        return cls.from_dict(json.loads(text))
+
+    @classmethod
+    def preset(cls, name: str) -> Config:
+        """Returns the config of a named model of the paper or of a shipped preset's network.
+
+        Raises:
+            ValueError: if there is no such preset.
+        """
+        if name not in PRESETS:
+            raise ValueError(f"`preset` must be one of {tuple(PRESETS)}. Received: preset={name!r}")
+        return PRESETS[name]
+
+    def replace(self, **fields) -> Config:
+        """Returns a copy with fields of any section changed by their bare name.
+
+        Args:
+            **fields: `epochs=3` changes `training.epochs`; field names are unique over all sections.
+
+        Raises:
+            ValueError: if no section has the field or the value is out of range.
+        """
+        changes: dict[str, dict] = {}
+        for name, value in fields.items():
+            changes.setdefault(section_of(name), {})[name] = value
+        return dataclasses.replace(
+            self,
+            **{section: dataclasses.replace(getattr(self, section), **values) for section, values in changes.items()},
+        )
+
+
+def section_of(name: str) -> str:
+    """Returns the section of `Config` that holds the field `name`.
+
+    Raises:
+        ValueError: if none does.
+    """
+    for section in dataclasses.fields(Config):
+        if any(field.name == name for field in dataclasses.fields(section.default)):
+            return section.name
+    raise ValueError(f"no section of Config has a field {name!r}")
+
+
+def _from_dict(cls, values, where: str):
+    if not isinstance(values, dict):
+        raise ValueError(f"config: `{where or 'the whole'}` must be an object. Received: {values!r}")
+    hints = typing.get_type_hints(cls) if not where else {}
+    known = {field.name: field for field in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        prefix = f"{where}." if where else ""
+        raise ValueError(f"config: unknown field `{prefix}{unknown[0]}`; known: {sorted(known)}")
+    return cls(
+        **{
+            name: _from_dict(hints[name], value, name) if not where else _to_tuple(value)
+            for name, value in values.items()
+        }
+    )
+
+
+def _to_tuple(value):
+    # JSON has no tuples, and lists would make the frozen config unhashable.
+    return tuple(_to_tuple(item) for item in value) if isinstance(value, (list, tuple)) else value
+
+
+def _octave_sizes(strides: tuple[int, ...]) -> tuple[tuple[float, ...], ...]:
+    # The paper's table 1: three sizes a level, a third of an octave apart, starting at four strides.
+    return tuple(tuple(4 * stride * 2 ** (k / 3) for k in range(3)) for stride in strides)
+
+
+_PAPER_STRIDES = (4, 8, 16, 32, 64)
+_PAPER_ANCHORS = Anchors(strides=_PAPER_STRIDES, sizes=_octave_sizes(_PAPER_STRIDES))
+_MOBILENET025 = Config()
+
+PRESETS = {
+    "mobilenet025": _MOBILENET025,
+    "mobilenet025_public": _MOBILENET025,
+    "paper_resnet50": Config(
+        anchors=_PAPER_ANCHORS,
+        network=Network(backbone="resnet50", pyramid_channels=256, negative_slope=0.0, use_shared_heads=True),
+    ),
+    "paper_resnet152": Config(
+        anchors=_PAPER_ANCHORS,
+        network=Network(backbone="resnet152", pyramid_channels=256, negative_slope=0.0, use_shared_heads=True),
+    ),
+}

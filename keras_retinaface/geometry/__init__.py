@@ -1,0 +1,1 @@
+"""Pure tensor functions on boxes, landmarks and anchors; imports nothing else of this package."""

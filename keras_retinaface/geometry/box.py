@@ -1,0 +1,113 @@
+"""Operations on boxes: xyxy, pixels, float32, any leading axes."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def area(boxes: tf.Tensor) -> tf.Tensor:
+    """Computes areas; a box whose width or height is negative has none.
+
+    Args:
+        boxes: float32 `[..., 4]`, xyxy, pixels.
+
+    Returns:
+        float32 `[...]`, square pixels.
+    """
+    size = tf.maximum(boxes[..., 2:] - boxes[..., :2], 0.0)
+    return size[..., 0] * size[..., 1]
+
+
+def iou(boxes: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+    """Computes intersection over union of every pair.
+
+    Args:
+        boxes: float32 `[..., N, 4]`, xyxy, pixels.
+        others: float32 `[..., M, 4]`, xyxy, pixels.
+
+    Returns:
+        float32 `[..., N, M]` in [0, 1]; 0 where either box is empty.
+    """
+    top_left = tf.maximum(boxes[..., :, None, :2], others[..., None, :, :2])
+    bottom_right = tf.minimum(boxes[..., :, None, 2:], others[..., None, :, 2:])
+    size = tf.maximum(bottom_right - top_left, 0.0)  # [..., N, M, 2]
+    intersection = size[..., 0] * size[..., 1]
+    union = area(boxes)[..., :, None] + area(others)[..., None, :] - intersection
+    return tf.math.divide_no_nan(intersection, union)
+
+
+def to_cxcywh(boxes: tf.Tensor) -> tf.Tensor:
+    """Turns xyxy into centre and size.
+
+    Args:
+        boxes: float32 `[..., 4]`, xyxy, pixels.
+
+    Returns:
+        float32 `[..., 4]`: centre x, centre y, width, height, pixels.
+    """
+    size = boxes[..., 2:] - boxes[..., :2]
+    return tf.concat([boxes[..., :2] + 0.5 * size, size], axis=-1)
+
+
+def to_xyxy(boxes_cxcywh: tf.Tensor) -> tf.Tensor:
+    """Turns centre and size into xyxy; the inverse of `to_cxcywh`.
+
+    Args:
+        boxes_cxcywh: float32 `[..., 4]`: centre x, centre y, width, height, pixels.
+
+    Returns:
+        float32 `[..., 4]`, xyxy, pixels.
+    """
+    half = 0.5 * boxes_cxcywh[..., 2:]
+    return tf.concat([boxes_cxcywh[..., :2] - half, boxes_cxcywh[..., :2] + half], axis=-1)
+
+
+def clip(boxes: tf.Tensor, image_size: tf.Tensor) -> tf.Tensor:
+    """Cuts boxes to an image.
+
+    Args:
+        boxes: float32 `[..., 4]`, xyxy, pixels.
+        image_size: `[2]`, (height, width), pixels.
+
+    Returns:
+        float32 `[..., 4]`, xyxy, pixels.
+    """
+    height, width = tf.unstack(tf.cast(image_size, boxes.dtype))
+    return tf.clip_by_value(boxes, 0.0, tf.stack([width, height, width, height]))
+
+
+def encode(boxes: tf.Tensor, anchors: tf.Tensor, variances: tuple[float, float]) -> tf.Tensor:
+    """Expresses boxes as offsets from anchors; the inverse of `decode`.
+
+    Args:
+        boxes: float32 `[..., A, 4]`, xyxy, pixels. Width and height must be positive.
+        anchors: float32 `[A, 4]`, xyxy, pixels.
+        variances: divisors of centre offsets and of log size ratios.
+
+    Returns:
+        float32 `[..., A, 4]`: centre offsets over anchor size, then log size ratios, each over its variance.
+
+    Source: Fast R-CNN (Girshick, 2015), appendix C; the divisors are SSD's (Liu et al., 2016).
+    """
+    boxes = to_cxcywh(boxes)
+    anchors = to_cxcywh(anchors)
+    centre = (boxes[..., :2] - anchors[..., :2]) / anchors[..., 2:] / variances[0]
+    size = tf.math.log(boxes[..., 2:] / anchors[..., 2:]) / variances[1]
+    return tf.concat([centre, size], axis=-1)
+
+
+def decode(box_deltas: tf.Tensor, anchors: tf.Tensor, variances: tuple[float, float]) -> tf.Tensor:
+    """Turns offsets from anchors into boxes; the inverse of `encode`.
+
+    Args:
+        box_deltas: float32 `[..., A, 4]` as from `encode`.
+        anchors: float32 `[A, 4]`, or `[..., A, 4]` like the deltas, xyxy, pixels.
+        variances: divisors that `encode` used.
+
+    Returns:
+        float32 `[..., A, 4]`, xyxy, pixels.
+    """
+    anchors = to_cxcywh(anchors)
+    centre = anchors[..., :2] + box_deltas[..., :2] * variances[0] * anchors[..., 2:]
+    size = anchors[..., 2:] * tf.exp(box_deltas[..., 2:] * variances[1])
+    return to_xyxy(tf.concat([centre, size], axis=-1))

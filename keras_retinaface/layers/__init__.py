@@ -1,0 +1,1 @@
+"""Keras layers and blocks; each takes plain arguments, never a config."""

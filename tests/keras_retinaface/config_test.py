@@ -1,0 +1,67 @@
+import dataclasses
+
+import pytest
+
+from keras_retinaface import config as config_lib
+
+
+@pytest.mark.parametrize("name", sorted(config_lib.PRESETS))
+def test_json_round_trip(name):
+    config = config_lib.Config.preset(name)
+    assert config_lib.Config.from_json(config.to_json()) == config
+    assert hash(config_lib.Config.from_json(config.to_json())) == hash(config)
+
+
+def test_field_names_are_unique_over_sections():
+    names = [
+        field.name for section in dataclasses.fields(config_lib.Config) for field in dataclasses.fields(section.default)
+    ]
+    assert len(names) == len(set(names))
+
+
+def test_paper_anchor_sizes_are_table_1():
+    anchors = config_lib.Config.preset("paper_resnet50").anchors
+    rounded = [[round(size, 2) for size in level] for level in anchors.sizes]
+    assert rounded == [
+        [16.0, 20.16, 25.4],
+        [32.0, 40.32, 50.8],
+        [64.0, 80.63, 101.59],
+        [128.0, 161.27, 203.19],
+        [256.0, 322.54, 406.37],
+    ]
+
+
+def test_replace_finds_the_section():
+    config = config_lib.Config().replace(epochs=3, box_weight=2.0)
+    assert (config.training.epochs, config.loss.box_weight) == (3, 2.0)
+    assert config.anchors == config_lib.Config().anchors
+
+
+@pytest.mark.parametrize(
+    ("section", "fields", "message"),
+    [
+        (config_lib.Anchors, {"strides": (8, 12)}, "`strides` must be powers of two"),
+        (config_lib.Anchors, {"strides": (8, 32)}, "`strides` must double"),
+        (config_lib.Anchors, {"sizes": ((1.0,),)}, "one non-empty tuple per stride"),
+        (config_lib.Anchors, {"negative_iou": 0.6}, "`negative_iou` and `positive_iou`"),
+        (config_lib.Network, {"backbone": "vgg"}, "Received: backbone='vgg'"),
+        (config_lib.Network, {"pyramid_channels": 30}, "multiple of 4"),
+        (config_lib.Loss, {"box_weight": -1}, "Received: box_weight=-1"),
+        (config_lib.Augmentation, {"image_size": (640, 8)}, "`image_size` must be"),
+        (config_lib.Training, {"milestones": (0.9, 0.1)}, "`milestones` must rise"),
+        (config_lib.Training, {"batch_size": 0}, "`batch_size` must be 1 or more"),
+        (config_lib.Detection, {"iou_threshold": 1.1}, "`iou_threshold` must be in"),
+    ],
+)
+def test_bad_values_name_the_field(section, fields, message):
+    with pytest.raises(ValueError, match=message.replace("[", r"\[")):
+        section(**fields)
+
+
+def test_unknown_names_are_errors():
+    with pytest.raises(ValueError, match="unknown field `anchors.stride`"):
+        config_lib.Config.from_dict({"anchors": {"stride": [8]}})
+    with pytest.raises(ValueError, match="no section of Config has a field 'epoch'"):
+        config_lib.Config().replace(epoch=1)
+    with pytest.raises(ValueError, match="`preset` must be one of"):
+        config_lib.Config.preset("resnet")
