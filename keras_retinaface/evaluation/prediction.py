@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import pathlib
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from absl import logging
 
-from keras_retinaface.evaluation import wider_face
-
+# Whose rules: those of the official code, or those of its common Python port.
+COMPATS = ("matlab", "python")
 # x, y, width, height, score; and in this project's own files, when landmarks are wanted, five (x, y) after them.
 NUM_COLUMNS = 5
 NUM_COLUMNS_WITH_LANDMARKS = 15
@@ -71,8 +71,8 @@ def parse(text: str, *, where: str, compat: str = "matlab") -> np.ndarray:
     Raises:
         ValueError: `file:line` and what is wrong there.
     """
-    if compat not in wider_face.COMPATS:
-        raise ValueError(f"`compat` must be one of {wider_face.COMPATS}. Received: compat={compat!r}")
+    if compat not in COMPATS:
+        raise ValueError(f"`compat` must be one of {COMPATS}. Received: compat={compat!r}")
     _, _, rest = text.partition("\n")
     count, _, body = rest.partition("\n")
     try:
@@ -124,6 +124,39 @@ def write(directory: str | os.PathLike, name: str, rows: np.ndarray) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def stack(
+    predictions: Mapping[str, np.ndarray], names: Sequence[str], *, is_sorted: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lays the detections of images after another.
+
+    Args:
+        predictions: "event/image" -> float `[n, 5]`; an image that is not there has no detections.
+        names: of the images, in the order wanted.
+        is_sorted: whether to bring those of an image into the order of their scores, best first; equal ones stay.
+
+    Returns:
+        float64 `[D, 5]`, and how many rows each image has, int64 `[images]`.
+
+    Raises:
+        ValueError: if a detection is not five finite numbers.
+    """
+    rows = []
+    for name in names:
+        image = np.asarray(predictions.get(name, np.zeros((0, NUM_COLUMNS))), np.float64)
+        if image.ndim != 2 or image.shape[1] != NUM_COLUMNS:
+            raise ValueError(f"`predictions` must be [n, 5] an image. Received: {image.shape} for {name}")
+        if is_sorted and np.any(image[1:, 4] > image[:-1, 4]):
+            image = image[np.argsort(-image[:, 4], kind="stable")]
+        rows.append(image)
+    counts = np.array([len(image) for image in rows], np.int64)
+    detections = np.concatenate([np.zeros((0, NUM_COLUMNS)), *rows])
+    if not np.isfinite(detections).all():
+        row = int(np.flatnonzero(~np.isfinite(detections).all(axis=1))[0])
+        name = names[int(np.searchsorted(np.cumsum(counts), row, side="right"))]
+        raise ValueError(f"`predictions` must be finite. Received: {detections[row].tolist()} for {name}")
+    return detections, counts
 
 
 def _umask() -> int:

@@ -86,7 +86,7 @@ def test_mini_curves_equal_the_public_port_at_every_threshold(ground_truth, pred
         np.testing.assert_array_equal(curves[subset].recall, expected["recall"][i])
 
 
-@pytest.mark.parametrize("compat", wider_face.COMPATS)
+@pytest.mark.parametrize("compat", prediction.COMPATS)
 @pytest.mark.parametrize("kind", ["probabilities", "logits", "negative", "on thresholds"])
 def test_random_sets_equal_the_protocol_told_in_loops(ground_truth, kind, compat):
     rng = np.random.default_rng(3)
@@ -152,7 +152,7 @@ def test_overlap_of_exactly_one_half_finds_a_face():
 
 def test_equal_scores_give_zero_as_the_official_code_does():
     rows = np.array([[0, 0, 9, 9, 0.5], [50, 0, 9, 9, 0.5]])
-    for compat in wider_face.COMPATS:
+    for compat in prediction.COMPATS:
         assert wider_face.evaluate({"0--A/a": rows}, _one_image([[0, 0, 9, 9]]), compat=compat)["hard"] == 0
 
 
