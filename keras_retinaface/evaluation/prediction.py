@@ -53,7 +53,7 @@ def read(
     if names and not predictions:
         raise FileNotFoundError(f"{directory} holds none of {len(names)} files. {_explain_layout(directory, names)}")
     if missing:
-        logging.warning("%s", _describe_missing(missing, names))
+        logging.warning("%s%s", _describe_missing(missing, names), _describe_strangers(directory, known))
     return predictions, missing
 
 
@@ -228,6 +228,13 @@ def _explain_layout(directory, names: Collection[str]) -> str:
         if len(parts) > 2:
             return f"The files are further down, in {path.parent.parent}. {wanted}"
     return f"No file there has the name of an image. {wanted}"
+
+
+def _describe_strangers(directory, known: frozenset[str]) -> str:
+    # A misspelt name is the usual cause of a missing file.
+    files = (path.relative_to(directory) for path in pathlib.Path(directory).rglob("*.txt"))
+    strangers = sorted(str(path) for path in files if path.with_suffix("").as_posix() not in known)
+    return f"; {len(strangers)} files belong to no image, as {strangers[0]}" if strangers else ""
 
 
 def _describe_missing(missing: list[str], names: Collection[str]) -> str:
