@@ -31,13 +31,17 @@ def write_precision_recall(
         for threshold, precision, recall in zip(wider_face.THRESHOLDS, curve.precision, curve.recall)
     ]
     lines = {
-        # Truncated as in the official legends: .9146 reads .914.
-        f"{subset} ({np.floor(wider_face.average_precision(curve) * 1000) / 1000:.3f})": (curve.recall, curve.precision)
+        legend(subset, wider_face.average_precision(curve)): (curve.recall, curve.precision)
         for subset, curve in curves.items()
     }
     table = write_csv(pathlib.Path(directory, "precision_recall.csv"), "subset threshold precision recall", rows)
     picture = write_png(table.with_suffix(".png"), lines, title=title, labels=("recall", "precision"))
     return [table, picture]
+
+
+def legend(name: str, average_precision: float) -> str:
+    """Returns "name (0.914)": truncated, not rounded, as the official legends are."""
+    return f"{name} ({np.floor(average_precision * 1000) / 1000:.3f})"
 
 
 def write_csv(path: str | os.PathLike, header: str, rows) -> pathlib.Path:
