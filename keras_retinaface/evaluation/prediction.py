@@ -30,7 +30,8 @@ def read(
             number are left out; "python": the announced number is not looked at.
 
     Returns:
-        "event/image" -> float64 `[n, 5]` in file order, and the names without a file.
+        "event/image" -> float64 `[n, 5]` in file order (`[n, 15]` in files with landmarks), and the names without a
+        file.
 
     Raises:
         FileNotFoundError: if there is no such directory, or it holds none of the files.
@@ -49,7 +50,7 @@ def read(
             missing.append(name)
             continue
         _check_title(text.partition("\n")[0], path, name, known)
-        predictions[name] = parse(text, where=path, compat=compat)[:, :NUM_COLUMNS]
+        predictions[name] = parse(text, where=path, compat=compat)
     if names and not predictions:
         raise FileNotFoundError(f"{directory} holds none of {len(names)} files. {_explain_layout(directory, names)}")
     if missing:
@@ -132,7 +133,8 @@ def stack(
     """Lays the detections of images after another.
 
     Args:
-        predictions: "event/image" -> float `[n, 5]`; an image that is not there has no detections.
+        predictions: "event/image" -> float `[n, 5]`, or `[n, 15]` with landmarks, which are left out; an image that is
+            not there has no detections.
         names: of the images, in the order wanted.
         is_sorted: whether to bring those of an image into the order of their scores, best first; equal ones stay.
 
@@ -145,8 +147,9 @@ def stack(
     rows = []
     for name in names:
         image = np.asarray(predictions.get(name, np.zeros((0, NUM_COLUMNS))), np.float64)
-        if image.ndim != 2 or image.shape[1] != NUM_COLUMNS:
-            raise ValueError(f"`predictions` must be [n, 5] an image. Received: {image.shape} for {name}")
+        if image.ndim != 2 or image.shape[1] not in (NUM_COLUMNS, NUM_COLUMNS_WITH_LANDMARKS):
+            raise ValueError(f"`predictions` must be [n, 5] or [n, 15]. Received: {image.shape} for {name}")
+        image = image[:, :NUM_COLUMNS]
         if is_sorted and np.any(image[1:, 4] > image[:-1, 4]):
             image = image[np.argsort(-image[:, 4], kind="stable")]
         rows.append(image)

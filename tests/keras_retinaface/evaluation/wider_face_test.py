@@ -178,7 +178,7 @@ def test_only_equals_a_ground_truth_that_never_had_the_others(ground_truth, pred
 def test_errors_name_what_came(ground_truth, predictions, tmp_path):
     with pytest.raises(ValueError, match=r"1 images are not in the ground truth. Received: '9--X/y' first"):
         wider_face.evaluate(predictions, ground_truth, only=["9--X/y"])
-    with pytest.raises(ValueError, match=r"must be \[n, 5\] an image. Received: \(2, 4\) for 0--A/a"):
+    with pytest.raises(ValueError, match=r"must be \[n, 5\] or \[n, 15\]. Received: \(2, 4\) for 0--A/a"):
         wider_face.evaluate({"0--A/a": np.zeros((2, 4))}, _one_image([[0, 0, 9, 9]]))
     with pytest.raises(ValueError, match="must be finite. Received: .*nan.* for 0--A/a"):
         wider_face.evaluate({"0--A/a": np.full((1, 5), np.nan)}, _one_image([[0, 0, 9, 9]]))
