@@ -85,9 +85,8 @@ def test_model_on_annotated_photo_and_resumed(photos, tmp_path):
         "--image_size=640",
     )
     numbers = _numbers(*flags)
-    assert numbers["nme"] < 0.06 and numbers["failure_rate"] == 0 and numbers["seconds_per_image"] > 0
-    resumed = _numbers(*flags)
-    assert resumed["seconds_per_image"] is None and resumed["nme"] == numbers["nme"]
+    assert numbers["nme"] < 0.06 and numbers["failure_rate"] == 0
+    assert _numbers(*flags)["nme"] == numbers["nme"]
     # The stored file is the official format with the landmarks behind.
     title, count, first, *_ = (tmp_path / "out" / "astronaut.txt").read_text().splitlines()
     assert title == "astronaut.jpg" and int(count) >= 1 and len(first.split()) == 15
@@ -108,4 +107,4 @@ def test_model_on_a_part_of_the_validation_set(shared, tmp_path):
     result = _run(*flags)
     assert result.returncode == 1 and "lacks 3224 of 3226 images" in result.stderr
     numbers = _numbers(*flags, "--partial")
-    assert numbers["images"] == 2 and numbers["partial"] and numbers["easy"] > 0.8
+    assert numbers["images"] == 2 and numbers["partial"] and numbers["easy"] > 0.8 and numbers["seconds_per_image"] > 0

@@ -67,7 +67,8 @@ def detect(
 
     Returns:
         Path without extension -> float64 `[n, 15]`: x, y, width, height (pixels), score, five landmarks (x, y); and the
-        mean time of detection of the images that were detected now, seconds (NaN if none were).
+        mean time of detection of the images that were detected now, seconds, without the first, which builds the graph
+        (NaN if there was no other).
 
     Raises:
         ValueError: if an image cannot be read, or `output` holds predictions made with other settings.
@@ -90,7 +91,7 @@ def detect(
             prediction.write(output, name, predictions[name])
     if len(seconds) < len(paths):
         logging.info("%d of %d images were detected by an earlier run", len(paths) - len(seconds), len(paths))
-    return predictions, float(np.mean(seconds)) if seconds else float("nan")
+    return predictions, float(np.mean(seconds[1:])) if len(seconds) > 1 else float("nan")
 
 
 def to_rows(faces: Sequence[detector_lib.Face]) -> np.ndarray:
