@@ -4,6 +4,7 @@ r"""Measures a model, or predictions from elsewhere, by the official protocols.
     python evaluate_main.py --predictions=DIR --ground_truth=DIR --curves=DIR
     python evaluate_main.py --model=retinaface.tflite --images=DIR --landmarks=label.txt
     python evaluate_main.py --model=mobilenet025 --images=originalPics --fddb=FDDB-folds --curves=DIR
+    python evaluate_main.py --dense=AFLW2000 --meshes=predicted.npz
 
 --ground_truth holds the official wider_{face,easy,medium,hard}_val.mat. Ctrl-C and start again: a run with
 --predictions_out goes on where it stopped.
@@ -35,6 +36,8 @@ _LANDMARKS = flags.DEFINE_string(
     "Annotated points: RetinaFace label.txt, 300-W/dlib .xml, or .csv. Image paths start at --images.",
 )
 _FDDB = flags.DEFINE_string("fddb", None, "Folder of FDDB-fold-*-ellipseList.txt.")
+_DENSE = flags.DEFINE_string("dense", None, "True meshes: folder of AFLW2000-3D, or .npz (see evaluation/dense.py).")
+_MESHES = flags.DEFINE_string("meshes", None, "Predicted meshes for --dense, .npz.")
 _PARTIAL = flags.DEFINE_bool(
     "partial", False, "Cut the ground truth to the images that --images (without it, --predictions) holds."
 )
@@ -132,6 +135,8 @@ def evaluate() -> dict:
         there = set(present([f"{name}.jpg" for name in faces]))
         faces = {name: ellipses for name, ellipses in faces.items() if f"{name}.jpg" in there}
         paths += [f"{name}.jpg" for name in faces]
+    if not paths:
+        return report.of_dense(_MESHES.value, _DENSE.value)
     is_file = bool(_PREDICTIONS.value) and os.path.isfile(_PREDICTIONS.value)
     predictions = fddb.read_detections(_PREDICTIONS.value) if is_file else predict(list(dict.fromkeys(paths)), numbers)
 
@@ -142,6 +147,8 @@ def evaluate() -> dict:
         result.update(report.of_landmarks(predictions, annotations, curves=curves))
     if _FDDB.value:
         result.update(report.of_fddb(predictions, faces, _IMAGES.value, curves=curves))
+    if _DENSE.value:
+        result.update(report.of_dense(_MESHES.value, _DENSE.value))
     return {**result, "partial": _PARTIAL.value, **numbers}
 
 
@@ -149,17 +156,23 @@ def main(argv):
     """Measures, prints, and writes what the flags name."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
-    if bool(_MODEL.value) == bool(_PREDICTIONS.value):
+    measures = (_GROUND_TRUTH.value, _LANDMARKS.value, _FDDB.value)
+    if not any((*measures, _DENSE.value)):
+        raise app.UsageError("give --ground_truth, --landmarks, --fddb or --dense: what to measure by")
+    if any(measures) and bool(_MODEL.value) == bool(_PREDICTIONS.value):
         raise app.UsageError("give either --model or --predictions")
-    if not (_GROUND_TRUTH.value or _LANDMARKS.value or _FDDB.value):
-        raise app.UsageError("give --ground_truth, --landmarks or --fddb: what to measure by")
     if (_MODEL.value or _FDDB.value) and not _IMAGES.value:
         raise app.UsageError("--model and --fddb need --images")
+    if bool(_DENSE.value) != bool(_MESHES.value):
+        raise app.UsageError("--dense and --meshes go together")
     try:
         numbers = evaluate()
     except (ValueError, OSError) as error:
         logging.error("%s", error)
         return 1
+    except KeyboardInterrupt:
+        logging.error("stopped%s", "; the same command goes on from here" if _PREDICTIONS_OUT.value else "")
+        return 130
     print(report.to_text(numbers), file=sys.stderr if _JSON.value == "-" else sys.stdout)
     if _JSON.value == "-":
         print(report.to_json(numbers), end="")

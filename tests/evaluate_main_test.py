@@ -4,9 +4,11 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from keras_retinaface.evaluation import annotation
+from keras_retinaface.evaluation import annotation, dense
 
 ROOT = pathlib.Path(__file__).parents[1]
 MINI = ROOT / "tests" / "testdata" / "wider_face_mini"
@@ -45,8 +47,8 @@ def test_missing_files_count_as_no_detections_unless_partial(tmp_path):
 @pytest.mark.parametrize(
     "flags, status, message",
     [
-        ((), 1, "give either --model or --predictions"),
-        (("--predictions=x",), 1, "give --ground_truth, --landmarks or --fddb"),
+        (("--model=mobilenet025",), 1, "give --ground_truth, --landmarks, --fddb or --dense"),
+        (("--ground_truth=x",), 1, "give either --model or --predictions"),
         (("--model=mobilenet025", "--ground_truth=x"), 1, "need --images"),
         (("--predictions=nowhere", f"--ground_truth={MINI / 'gt'}"), 1, "no directory of predictions at nowhere"),
         ((f"--predictions={MINI / 'pred'}", "--ground_truth=nowhere"), 1, "wider_face_val.mat is missing"),
@@ -90,6 +92,26 @@ def test_model_on_annotated_photo_and_resumed(photos, tmp_path):
     # The stored file is the official format with the landmarks behind.
     title, count, first, *_ = (tmp_path / "out" / "astronaut.txt").read_text().splitlines()
     assert title == "astronaut.jpg" and int(count) >= 1 and len(first.split()) == 15
+
+
+def test_meshes(tmp_path):
+    landmarks = np.random.default_rng(0).uniform(0, 100, (2, 68, 3))
+    np.savez(tmp_path / "truth.npz", names=["a", "b"], landmarks=landmarks, yaw=[5.0, -50.0])
+    np.savez(tmp_path / "found.npz", names=["a", "b"], landmarks=landmarks + [3, 4, 5])
+    numbers = _numbers(f"--dense={tmp_path / 'truth.npz'}", f"--meshes={tmp_path / 'found.npz'}")
+    expected = 5 / dense.tight_size(landmarks)
+    assert numbers["dense"]["points_2d"]["all"] == pytest.approx(expected.mean())
+    assert numbers["dense"]["points_3d"]["30-60"] == pytest.approx(expected[1])
+
+
+@pytest.mark.slow
+def test_model_on_fddb(photos, tmp_path):
+    (tmp_path / "2002").mkdir()
+    Image.open(photos / "astronaut.png").convert("RGB").save(tmp_path / "2002" / "img_1.jpg", quality=95)
+    (tmp_path / "FDDB-fold-01-ellipseList.txt").write_text("2002/img_1\n1\n62 48 1.57 224 125  1\n")
+    numbers = _numbers("--model=mobilenet025", f"--images={tmp_path}", f"--fddb={tmp_path}", f"--curves={tmp_path}")
+    assert numbers["fddb"]["discrete"]["500"] == 1 and numbers["fddb"]["continuous"]["500"] > 0.6
+    assert (tmp_path / "fddb_roc.png").is_file()
 
 
 @pytest.mark.slow

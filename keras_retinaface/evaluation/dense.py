@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 
@@ -10,6 +11,80 @@ import scipy.io
 
 # Bounds of |yaw|, degrees; the quoted mean is that of the three groups, not of all faces.
 YAW_BOUNDS = (0, 30, 60, 90)
+
+
+@dataclasses.dataclass(frozen=True)
+class Meshes:
+    """Geometry of faces, one an image.
+
+    Attributes:
+        names: of the images.
+        landmarks: float64 `[N, 68, 3]`, pixels, y down, or None.
+        vertices: float64 `[N, V, 3]`, as `landmarks`, or None.
+        yaw: float64 `[N]`, degrees, or None; truth has it.
+    """
+
+    names: tuple[str, ...]
+    landmarks: np.ndarray | None = None
+    vertices: np.ndarray | None = None
+    yaw: np.ndarray | None = None
+
+
+def evaluate(predicted: Meshes, truth: Meshes) -> dict:
+    """Computes every error that both sides have geometry for.
+
+    Args:
+        predicted: at least landmarks or vertices.
+        truth: with `landmarks`, whose tight box is the normaliser, and `yaw`.
+
+    Returns:
+        `points_2d`, `points_3d`, `vertices_3d` (those that both have): NME by pose, as from `by_pose`, depths aligned;
+        `faces`: compared; `missing`: true faces without a prediction, which no mean holds.
+
+    Raises:
+        ValueError: if there is nothing to compare.
+    """
+    row = {name: index for index, name in enumerate(predicted.names)}
+    faces = np.array([index for index, name in enumerate(truth.names) if name in row], np.int64)
+    found = np.array([row[truth.names[index]] for index in faces], np.int64)
+    if not faces.size:
+        raise ValueError(f"no face is in both; predicted are {predicted.names[:1]} .., true {truth.names[:1]} ..")
+    size, yaw = tight_size(truth.landmarks[faces]), truth.yaw[faces]
+    numbers = {}
+    for kind in ("landmarks", "vertices"):
+        ours, theirs = getattr(predicted, kind), getattr(truth, kind)
+        if ours is None or theirs is None:
+            continue
+        ours, theirs = ours[found], theirs[faces]
+        if kind == "landmarks":
+            numbers["points_2d"] = by_pose(nme(ours[..., :2], theirs[..., :2], size), yaw)
+        name = "points_3d" if kind == "landmarks" else "vertices_3d"
+        numbers[name] = by_pose(nme(ours, theirs, size, has_aligned_depth=True), yaw)
+    if not numbers:
+        raise ValueError("predicted and true meshes have neither landmarks nor vertices in common")
+    return {**numbers, "faces": len(faces), "missing": len(truth.names) - len(faces)}
+
+
+def load(path: str | os.PathLike) -> Meshes:
+    """Reads meshes.
+
+    Args:
+        path: a folder as for `load_aflw2000`, or an `.npz` with `names` and any of `landmarks`, `vertices`, `yaw`.
+
+    Raises:
+        ValueError: if the file lacks names, or its arrays do not have as many rows as there are names.
+    """
+    if os.path.isdir(path):
+        return load_aflw2000(path)
+    with np.load(path) as content:
+        if "names" not in content:
+            raise ValueError(f"{path}: expected `names`. Received: {sorted(content)}")
+        names = tuple(str(name) for name in content["names"])
+        arrays = {key: content[key].astype(np.float64) for key in ("landmarks", "vertices", "yaw") if key in content}
+    for key, array in arrays.items():
+        if len(array) != len(names):
+            raise ValueError(f"{path}: expected {len(names)} rows in `{key}`. Received: {len(array)}")
+    return Meshes(names, **arrays)
 
 
 def nme(predicted: np.ndarray, truth: np.ndarray, size: np.ndarray, *, has_aligned_depth: bool = False) -> np.ndarray:
@@ -75,14 +150,14 @@ def by_pose(errors: np.ndarray, yaw: np.ndarray) -> dict[str, float | None]:
     return means
 
 
-def load_aflw2000(directory: str | os.PathLike) -> tuple[list[str], np.ndarray, np.ndarray]:
+def load_aflw2000(directory: str | os.PathLike) -> Meshes:
     """Reads the true points and poses of AFLW2000-3D.
 
     Args:
         directory: with `image*.mat` beside `image*.jpg`.
 
     Returns:
-        Image names with `.jpg`; landmarks float64 `[N, 68, 3]`, pixels, y down; yaw float64 `[N]`, degrees.
+        Names with `.jpg`, landmarks and yaw.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -98,4 +173,4 @@ def load_aflw2000(directory: str | os.PathLike) -> tuple[list[str], np.ndarray, 
         yaws.append(content["Pose_Para"].reshape(-1)[1])  # pitch, yaw, roll, ...; radians
     if not names:
         raise FileNotFoundError(f"no .mat files in {directory}")
-    return names, np.array(landmarks, np.float64), np.degrees(np.array(yaws, np.float64))
+    return Meshes(tuple(names), np.array(landmarks, np.float64), yaw=np.degrees(np.array(yaws, np.float64)))

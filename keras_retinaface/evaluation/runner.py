@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pathlib
+import sys
 import time
 from collections.abc import Mapping, Sequence
 
@@ -76,7 +77,9 @@ def detect(
     if output is not None:
         _check_settings(pathlib.Path(output), settings or {})
     predictions, seconds = {}, []
-    for path in tqdm.tqdm(paths, unit="image", desc="detecting", disable=None):
+    # In a log file a line every half minute is enough.
+    interval = 0.1 if sys.stderr.isatty() else 30.0
+    for path in tqdm.tqdm(paths, unit="image", desc="detecting", mininterval=interval):
         name = os.path.splitext(path)[0]
         stored = None if output is None else pathlib.Path(output, f"{name}.txt")
         if stored is not None and stored.is_file():

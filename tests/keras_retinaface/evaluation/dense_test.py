@@ -39,10 +39,10 @@ def test_load_aflw2000(tmp_path):
     for i, yaw in enumerate((0.5, -1.0)):
         pose = np.array([[0.1, yaw, 0.2, 0, 0, 0, 1e-3]])
         scipy.io.savemat(tmp_path / f"image0000{i}.mat", {"pt3d_68": points[i], "Pose_Para": pose})
-    names, landmarks, yaw = dense.load_aflw2000(tmp_path)
-    assert names == ["image00000.jpg", "image00001.jpg"]
-    np.testing.assert_array_equal(landmarks, points.transpose(0, 2, 1))
-    np.testing.assert_allclose(yaw, np.degrees([0.5, -1.0]))
+    truth = dense.load(tmp_path)
+    assert truth.names == ("image00000.jpg", "image00001.jpg")
+    np.testing.assert_array_equal(truth.landmarks, points.transpose(0, 2, 1))
+    np.testing.assert_allclose(truth.yaw, np.degrees([0.5, -1.0]))
     scipy.io.savemat(tmp_path / "image00002.mat", {"pt2d": np.zeros(3)})
     with pytest.raises(ValueError, match=r"image00002.mat: expected `pt3d_68` \[3, 68\]"):
         dense.load_aflw2000(tmp_path)
@@ -53,3 +53,34 @@ def test_load_aflw2000(tmp_path):
 def test_shapes_must_agree():
     with pytest.raises(ValueError, match=r"must both be \[N, P, 2\].* Received: \(1, 68, 2\) and \(1, 68, 3\)"):
         dense.nme(np.zeros((1, 68, 2)), np.zeros((1, 68, 3)), np.ones(1))
+
+
+def test_evaluate_goes_by_name_and_counts_what_is_missing(tmp_path):
+    rng = np.random.default_rng(0)
+    landmarks, vertices = rng.uniform(0, 100, (3, 68, 3)), rng.uniform(0, 100, (3, 500, 3))
+    truth = dense.Meshes(("a", "b", "c"), landmarks, vertices, np.array([10.0, 40, 70]))
+    size = dense.tight_size(landmarks)
+    # In another order, without "b"; points off by (3, 4) pixels, vertices by a depth that alignment takes away.
+    order = [2, 0]
+    path = tmp_path / "found.npz"
+    np.savez(path, names=["c", "a"], landmarks=landmarks[order] + [3, 4, 0], vertices=vertices[order] + [0, 0, 9])
+    numbers = dense.evaluate(dense.load(path), truth)
+    assert (numbers["faces"], numbers["missing"]) == (2, 1)
+    for kind in ("points_2d", "points_3d"):
+        assert numbers[kind]["0-30"] == pytest.approx(5 / size[0]) and numbers[kind]["30-60"] is None
+        assert numbers[kind]["60-90"] == pytest.approx(5 / size[2])
+    assert numbers["vertices_3d"]["all"] == pytest.approx(0, abs=1e-12)
+
+
+def test_meshes_that_cannot_be_compared_are_named(tmp_path):
+    truth = dense.Meshes(("a",), np.ones((1, 68, 3)), yaw=np.zeros(1))
+    with pytest.raises(ValueError, match="no face is in both; predicted are .'b',. .., true .'a',. .."):
+        dense.evaluate(dense.Meshes(("b",), np.ones((1, 68, 3))), truth)
+    with pytest.raises(ValueError, match="neither landmarks nor vertices in common"):
+        dense.evaluate(dense.Meshes(("a",), vertices=np.ones((1, 9, 3))), truth)
+    np.savez(tmp_path / "x.npz", names=["a", "b"], landmarks=np.ones((1, 68, 3)))
+    with pytest.raises(ValueError, match="x.npz: expected 2 rows in `landmarks`. Received: 1"):
+        dense.load(tmp_path / "x.npz")
+    np.savez(tmp_path / "y.npz", landmarks=np.ones((1, 68, 3)))
+    with pytest.raises(ValueError, match="y.npz: expected `names`. Received: .'landmarks'."):
+        dense.load(tmp_path / "y.npz")
