@@ -29,6 +29,8 @@ _CHUNK_PIXELS = 1 << 20
 # The kernel's arithmetic: 16 fractional bits.
 _FIXED = 65536.0
 _CULL_BACK = 1
+# Its products overflow where two coordinates multiply to more than 2^15, and near zero it has few digits.
+_USUAL_W = 2.0
 
 
 def rasterize(
@@ -62,6 +64,9 @@ def rasterize(
         return tf.ensure_shape(ids[0], (height, width)), tf.ensure_shape(depth[0], (height, width))
 
     clip_vertices = tf.stop_gradient(tf.cast(clip_vertices, tf.float32))
+    # Clip space is homogeneous, so each mesh may be scaled to where the kernel's arithmetic is at its best.
+    usual = tf.reduce_mean(tf.abs(clip_vertices[..., 3:]), -2, keepdims=True)
+    clip_vertices *= _USUAL_W / tf.maximum(usual, 1e-6)
     ids, depth = tf.map_fn(one, clip_vertices, fn_output_signature=(tf.int32, tf.float32))
     return ids, depth < 1.0
 

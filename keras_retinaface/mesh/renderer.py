@@ -104,7 +104,8 @@ def vertex_normals(vertices: tf.Tensor, triangles: tf.Tensor) -> tf.Tensor:
     The function of this name in tensorflow-graphics needs a batch of known size; a test holds the two equal.
     """
     corners = tf.gather(vertices, triangles, axis=1)  # [B, T, 3, 3]
-    faces = tf.transpose(normals.face_normals(corners, clockwise=False, normalize=False), (1, 0, 2))
+    # Its `clockwise` is the cross product of the first two edges, which points outward here.
+    faces = tf.transpose(normals.face_normals(corners, clockwise=True, normalize=False), (1, 0, 2))
     sums = [tf.math.unsorted_segment_sum(faces, triangles[:, k], vertices.shape[1]) for k in range(3)]
     return tf.math.l2_normalize(tf.transpose(tf.add_n(sums), (1, 0, 2)), -1)
 
