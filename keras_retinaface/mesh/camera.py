@@ -111,6 +111,26 @@ def from_five_points(points: tf.Tensor, model_points: np.ndarray) -> tf.Tensor:
     return tf.concat([location, _euler(rotation), tf.fill(tf.shape(scale), FOCAL)], -1)
 
 
+def from_box(centre: tf.Tensor, extent: tf.Tensor, mean: np.ndarray) -> tf.Tensor:
+    """Finds the camera that looks straight at the mean face and makes its outline fill a box.
+
+    Args:
+        centre: float32 `[..., 2]`, of the box, (x, y), 0..1 in the image.
+        extent: float32 `[..., 2]`, its width and height, 1 for the whole image.
+        mean: `[V, 3]`, the mean face, centimetres.
+
+    Returns:
+        float32 `[..., 7]`; where the box has other proportions than the face, both have the same area.
+    """
+    low, high = np.min(mean[:, :2], 0), np.max(mean[:, :2], 0)
+    middle = tf.constant((low + high) / 2 - PIVOT[:2], tf.float32)
+    # Half images for a centimetre; the outline lies at about the pivot's depth.
+    scale = 2 * tf.sqrt(tf.reduce_prod(extent, -1, keepdims=True) / float(np.prod(high - low)))
+    shift = (centre - 0.5) * tf.constant([2.0, -2.0]) / scale
+    location = tf.concat([middle - shift, FOCAL / scale], -1)
+    return tf.concat([location, tf.zeros_like(location), tf.fill(tf.shape(scale), FOCAL)], -1)
+
+
 def unpack(raw: tf.Tensor, start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Turns the head's 16 raw numbers into camera and light; zeros leave `start` and `LIGHT` as they are.
 

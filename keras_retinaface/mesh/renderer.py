@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import tensorflow as tf
 from tensorflow_graphics.geometry.representation.mesh import normals
 from tensorflow_graphics.rendering import barycentrics, utils
@@ -10,6 +12,21 @@ from keras_retinaface.mesh import camera as camera_module
 from keras_retinaface.mesh import rasterizer
 
 SHININESS = 10.0
+
+
+class Rendering(NamedTuple):
+    """A batch of rendered images.
+
+    Attributes:
+        image: float32 `[B, H, W, 3]`, black where there is no mesh, and not clipped.
+        mask: float32 `[B, H, W, 1]`, 1 where there is mesh.
+        position: float32 `[B, H, W, 2]`, (x, y) in pixels: where the point of the surface lies that shows at this
+            pixel. That is the pixel's centre, but the gradient says how the point moves in the image.
+    """
+
+    image: tf.Tensor
+    mask: tf.Tensor
+    position: tf.Tensor
 
 
 def render(
@@ -22,7 +39,7 @@ def render(
     *,
     specular: float = 0.0,
     backend: str | None = None,
-) -> tuple[tf.Tensor, tf.Tensor]:
+) -> Rendering:
     """Renders a batch of meshes.
 
     Colours are shaded at the vertices (Lambert, and Phong where `specular` is given) and interpolated in perspective;
@@ -39,26 +56,41 @@ def render(
         backend: of `rasterizer.rasterize`.
 
     Returns:
-        float32 `[B, H, W, 3]`, the image, black where there is no mesh and not clipped; and float32 `[B, H, W, 1]`, 1
-        where there is mesh.
+        The images, with mask and positions.
 
     Source: Genova et al. (2018), arXiv 1806.06098.
     """
     height, width = image_size
     shaded = shade(vertices, colours, triangles, camera, light, specular=specular)
-    matrix = camera_module.view_projection(camera, width / height)
-    # Images have row 0 at the top, clip space has y up; turning it over turns the winding around.
-    clip = utils.transform_homogeneous(matrix, vertices) * tf.constant([1.0, -1.0, 1.0, 1.0])
-    triangles = tf.gather(triangles, (0, 2, 1), axis=1)
+    clip, triangles = _to_clip(vertices, triangles, camera, width / height)
     ids, is_covered = rasterizer.rasterize(clip, triangles, image_size, backend=backend)
     # From here on the batch is one long mesh in one tall image, so that nothing loops over faces.
     shift = tf.range(tf.shape(vertices)[0])[:, None, None]
     all_triangles = tf.reshape(triangles + shift * tf.shape(vertices)[1], (-1, 3))
     ids = tf.where(is_covered, ids + shift * tf.shape(triangles)[0], tf.shape(all_triangles)[0])
-    weights = _barycentrics(tf.reshape(clip, (-1, 4)), all_triangles, ids)  # [B, H, W, 3]
-    corners = tf.gather(tf.reshape(shaded, (-1, 3)), tf.gather(all_triangles, tf.where(is_covered, ids, 0)))
+    clip = tf.reshape(clip, (-1, 4))
+    weights = _barycentrics(clip, all_triangles, ids)[..., None]  # [B, H, W, 3, 1]
+    corners = tf.gather(all_triangles, tf.where(is_covered, ids, 0))  # [B, H, W, 3]
     mask = tf.cast(is_covered, tf.float32)[..., None]
-    return mask * tf.reduce_sum(weights[..., None] * corners, -2), mask
+    image = mask * tf.reduce_sum(weights * tf.gather(tf.reshape(shaded, (-1, 3)), corners), -2)
+    surface = tf.reduce_sum(tf.stop_gradient(weights) * tf.gather(clip, corners), -2)  # [B, H, W, 4]
+    # Behind the camera nothing is drawn; a pixel without mesh gets a harmless point.
+    surface = tf.where(is_covered[..., None], surface, tf.constant([0.0, 0.0, 0.0, 1.0]))
+    position = (0.5 + 0.5 * surface[..., :2] / surface[..., 3:]) * tf.constant([width, height], tf.float32)
+    return Rendering(image, mask, position)
+
+
+def silhouette(vertices: tf.Tensor, triangles: tf.Tensor, camera: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
+    """Returns float32 `[B, H, W, 1]`: the mask of `render` alone. Arguments as there; no gradient."""
+    clip, triangles = _to_clip(vertices, triangles, camera, image_size[1] / image_size[0])
+    return tf.cast(rasterizer.rasterize(clip, triangles, image_size)[1], tf.float32)[..., None]
+
+
+def _to_clip(vertices, triangles, camera, aspect_ratio):
+    matrix = camera_module.view_projection(camera, aspect_ratio)
+    # Images have row 0 at the top, clip space has y up; turning it over turns the winding around.
+    clip = utils.transform_homogeneous(matrix, vertices) * tf.constant([1.0, -1.0, 1.0, 1.0])
+    return clip, tf.gather(triangles, (0, 2, 1), axis=1)
 
 
 def _barycentrics(clip, triangles, ids):

@@ -42,12 +42,12 @@ def test_one_lit_triangle():
     vertices = tf.constant([[[x - 90, y - 90, z], [x + 90, y - 90, z], [x, y + 180, z]]])
     light = tf.constant([[x, y, z + 6000.0, 0.5, 0.25, 0.0, 0.1, 0.1, 0.2]])
     numbers = tf.constant([[0, 0, 60, 0, 0, 0, 6]], tf.float32)
-    image, mask = renderer.render(vertices, tf.ones((1, 3, 3)), tf.constant([[0, 1, 2]]), numbers, light, (3, 5))
+    image, mask, _ = renderer.render(vertices, tf.ones((1, 3, 3)), tf.constant([[0, 1, 2]]), numbers, light, (3, 5))
     assert mask.numpy().min() == 1
     np.testing.assert_allclose(image, np.broadcast_to([0.6, 0.35, 0.2], (1, 3, 5, 3)), atol=1e-3)
     # From behind, it is turned away.
     behind = tf.constant([[0, 0, 60, 0, np.pi, 0, 6]], tf.float32)
-    image, mask = renderer.render(vertices, tf.ones((1, 3, 3)), tf.constant([[0, 1, 2]]), behind, light, (3, 5))
+    image, mask, _ = renderer.render(vertices, tf.ones((1, 3, 3)), tf.constant([[0, 1, 2]]), behind, light, (3, 5))
     assert not mask.numpy().any() and not image.numpy().any()
 
 
@@ -60,7 +60,7 @@ def test_interpolation_is_in_perspective():
     light = tf.constant([[0, 0, 1e6, 0, 0, 0, 1, 1, 1]], tf.float32)
     numbers = tf.constant([[0, 0, 60, 0, 0, 0, 6]], tf.float32)
     triangles = tf.constant([[0, 1, 2], [0, 2, 3]])
-    image, mask = renderer.render(vertices, colours, triangles, numbers, light, (1, 101))
+    image, mask, _ = renderer.render(vertices, colours, triangles, numbers, light, (1, 101))
     assert mask.numpy()[0, 0, 50] == 1
     np.testing.assert_allclose(image[0, 0, 50, 0], 0.25, atol=1e-4)
 
@@ -117,6 +117,24 @@ def test_gradients_equal_finite_differences_inside_triangles(face, scene, name, 
     assert slope == pytest.approx(numeric, rel=0.02)
 
 
+def test_positions_are_pixel_centres_that_move_with_the_surface(face, scene):
+    render = make_render(face)
+    drawn = render(**scene)
+    rows, columns = np.meshgrid(np.arange(SIZE[0]) + 0.5, np.arange(SIZE[1]) + 0.5, indexing="ij")
+    is_covered = drawn.mask.numpy()[..., 0] > 0
+    centres = np.broadcast_to(np.stack([columns, rows], -1), drawn.position.shape)
+    np.testing.assert_allclose(drawn.position.numpy()[is_covered], centres[is_covered], atol=5e-3)
+    # The camera a centimetre to the left: all moves right, by about focal length / distance half heights.
+    with tf.autodiff.ForwardAccumulator(scene["camera"], tf.one_hot([0, 0], 7) * -1.0) as accumulator:
+        position = renderer.render(
+            scene["vertices"], scene["colours"], face.triangles, scene["camera"], scene["light"], SIZE
+        ).position
+    motion = accumulator.jvp(position).numpy()
+    for face_motion, numbers, covered in zip(motion, scene["camera"].numpy(), is_covered):
+        expected = numbers[6] / numbers[2] * SIZE[0] / 2
+        np.testing.assert_allclose(face_motion[covered].mean(0), [expected, 0], rtol=0.1, atol=1e-3)
+
+
 def test_backends_draw_the_same_image(face, scene):
     images = [make_render(face, backend=backend)(**scene)[0] for backend in (rasterizer.KERNEL, rasterizer.PLAIN)]
     np.testing.assert_allclose(*images, atol=1e-6)
@@ -129,7 +147,7 @@ def test_unknown_batch_and_a_face_out_of_sight(face, scene):
     def gradient(vertices, colours, numbers, light):
         with tf.GradientTape() as tape:
             tape.watch(numbers)
-            image, _ = renderer.render(vertices, colours, face.triangles, numbers, light, SIZE)
+            image, _, _ = renderer.render(vertices, colours, face.triangles, numbers, light, SIZE)
             total = tf.reduce_sum(image)
         return total, tape.gradient(total, numbers)
 
@@ -142,7 +160,7 @@ def test_unknown_batch_and_a_face_out_of_sight(face, scene):
 
 def fit(face, truth, start, free, learning_rate, steps):
     """Fits the free tensors of a scene to an image of the true one by Adam; returns them."""
-    target, mask = make_render(face)(**truth)
+    target, mask, _ = make_render(face)(**truth)
     variables = {name: tf.Variable(start[name]) for name in free}
     optimizer = keras.optimizers.Adam(learning_rate)
     optimizer.build(list(variables.values()))
@@ -150,7 +168,7 @@ def fit(face, truth, start, free, learning_rate, steps):
     @tf.function
     def step():
         with tf.GradientTape() as tape:
-            image, covered = renderer.render(
+            image, covered, _ = renderer.render(
                 triangles=face.triangles, image_size=SIZE, **{**truth, **{k: v + 0 for k, v in variables.items()}}
             )
             loss = tf.reduce_mean(tf.abs(image - target) * covered * mask)
