@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
+import re
 import typing
 
 BACKBONES = ("mobilenet025", "resnet50", "resnet152")
@@ -181,6 +183,9 @@ class Training:
         milestones: shares of all steps at which the rate falls to a tenth.
         momentum: of SGD.
         weight_decay: L2 pull on convolution kernels, not on norms and biases.
+        use_unfolded_norms: whether to put back batch norms that the initial weights have folded away, measured on the
+            first training images; see `unfolding`.
+        use_frozen_norms: whether batch norms keep their stored mean and variance, for fine-tuning on few images.
         seed: of weights, order of samples and augmentation.
     """
 
@@ -191,6 +196,8 @@ class Training:
     milestones: tuple[float, ...] = (55 / 80, 68 / 80)
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    use_unfolded_norms: bool = False
+    use_frozen_norms: bool = False
     seed: int = 0
 
     def __post_init__(self):
@@ -305,6 +312,51 @@ def section_of(name: str) -> str:
         if any(field.name == name for field in dataclasses.fields(section.default)):
             return section.name
     raise ValueError(f"no section of Config has a field {name!r}")
+
+
+def parse(name: str, text: str):
+    """Reads the value of a field from a flag's text, by the type of the field's default.
+
+    Args:
+        name: of a field of any section.
+        text: a number, a word, `true` or `false`; numbers of a tuple are separated by commas, tuples of a tuple by
+            semicolons.
+
+    Raises:
+        ValueError: if the text does not fit the field; names it.
+    """
+    default = getattr(getattr(Config(), section_of(name)), name)
+    try:
+        return _parse(default, text)
+    except ValueError as error:
+        raise ValueError(f"`{name}` must be like {_format(default)!r}. Received: {text!r}") from error
+
+
+def describe_fields() -> dict[str, str]:
+    """Returns what the docstrings say of every field, by name; the scripts' help."""
+    described = {}
+    for section in dataclasses.fields(Config):
+        text = inspect.getdoc(type(section.default)).split("Attributes:\n", 1)[1]
+        for name, words in re.findall(r"^    (\w+): (.*(?:\n        .*)*)", text, re.MULTILINE):
+            described[name] = re.sub(r"\s+", " ", words)
+    return described
+
+
+def _parse(default, text: str):
+    if isinstance(default, bool):
+        if text.lower() not in ("true", "false"):
+            raise ValueError(text)
+        return text.lower() == "true"
+    if not isinstance(default, tuple):
+        return type(default)(text)
+    separator = ";" if isinstance(default[0], tuple) else ","
+    return tuple(_parse(default[0], part.strip()) for part in text.split(separator))
+
+
+def _format(value) -> str:
+    if not isinstance(value, tuple):
+        return str(value).lower() if isinstance(value, bool) else str(value)
+    return (";" if isinstance(value[0], tuple) else ",").join(_format(item) for item in value)
 
 
 def _from_dict(cls, values, where: str):

@@ -109,9 +109,7 @@ def _build(image, config: config_lib.Config) -> dict:
         negative_slope=network.negative_slope,
     )
     maps = {
-        name: context.build(
-            x, network.pyramid_channels, negative_slope=network.negative_slope, name=f"context_{name}"
-        )
+        name: context.build(x, network.pyramid_channels, negative_slope=network.negative_slope, name=f"context_{name}")
         for name, x in maps.items()
     }
     return head.build(maps, anchors.num_per_location, use_shared_heads=network.use_shared_heads)

@@ -31,9 +31,7 @@ def mobilenet025(x, negative_slope: float) -> dict:
         first = 1 if stage == "stage1" else 0
         for index, (filters, stride) in enumerate(blocks, start=first):
             name = f"{stage}_{index}"
-            x = convolution.depthwise_norm(
-                x, 3, stride=stride, negative_slope=negative_slope, name=f"{name}_depthwise"
-            )
+            x = convolution.depthwise_norm(x, 3, stride=stride, negative_slope=negative_slope, name=f"{name}_depthwise")
             x = convolution.conv_norm(x, filters, 1, negative_slope=negative_slope, name=f"{name}_pointwise")
             level += stride == 2
             features[f"C{level}"] = x

@@ -1,4 +1,4 @@
-"""Convolution + batch norm + leaky ReLU, the brick of every block; padded as in PyTorch, so public weights fit exactly."""
+"""Convolution, batch norm and leaky ReLU, the brick of every block; padded as in PyTorch, so public weights fit."""
 
 from __future__ import annotations
 
