@@ -45,7 +45,7 @@ def interpolate(
         attributes: float `[V, C]`.
 
     Returns:
-        The flat indices `[P]` of covered pixels and their attributes `[P, C]`. Painted edges reach up to half a pixel
+        The flat indices `[P]` of covered pixels and their attributes `[P, C]`. Painted edges reach up to a pixel
         outside their triangle; there the nearest point of the triangle counts.
     """
     covered = np.flatnonzero(ids.reshape(-1) >= 0)

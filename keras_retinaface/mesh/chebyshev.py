@@ -52,12 +52,15 @@ class ChebConv(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs):
-        """Applies the series by its recurrence, on whichever side of the kernels has fewer channels."""
-        signal = tf.transpose(tf.cast(inputs, tf.float32), (1, 0, 2))  # [V, B, C]
+        """Applies the series to a batch."""
+        return tf.cast(_swap(self.vertex_major(_swap(tf.cast(inputs, tf.float32)))), self.compute_dtype)
+
+    def vertex_major(self, signal):
+        """Does the same on float32 `[V, B, C]`, for networks that keep to that layout throughout."""
         kernel = tf.cast(self.kernel, tf.float32)
+        # The recurrence runs on whichever side of the kernels has fewer channels.
         filtered = self._clenshaw(signal, kernel) if self.filters < signal.shape[-1] else self._forward(signal, kernel)
-        filtered = tf.transpose(filtered, (1, 0, 2)) + tf.cast(self.bias, tf.float32)
-        return tf.cast(filtered, self.compute_dtype)
+        return filtered + tf.cast(self.bias, tf.float32)
 
     def _forward(self, signal, kernel):
         terms = [signal]
@@ -108,8 +111,11 @@ class MeshResample(keras.layers.Layer):
 
     def call(self, inputs):
         """Multiplies every channel of every mesh by the matrix."""
-        signal = tf.transpose(tf.cast(inputs, tf.float32), (1, 0, 2))  # [V, B, C]
-        return tf.cast(tf.transpose(_multiply(self.matrix.tocoo(), signal), (1, 0, 2)), self.compute_dtype)
+        return tf.cast(_swap(self.vertex_major(_swap(tf.cast(inputs, tf.float32)))), self.compute_dtype)
+
+    def vertex_major(self, signal):
+        """Does the same on float32 `[V, B, C]`."""
+        return _multiply(self.matrix.tocoo(), signal)
 
     def compute_output_shape(self, input_shape):
         """Returns `[B, V', C]`."""
@@ -118,6 +124,11 @@ class MeshResample(keras.layers.Layer):
     def get_config(self):
         """Returns plain values; the matrix as its entries."""
         return {**super().get_config(), "matrix": _entries(self.matrix)}
+
+
+def _swap(signal):
+    """Turns `[B, V, C]` into `[V, B, C]` and back."""
+    return tf.transpose(signal, (1, 0, 2))
 
 
 def _multiply(matrix, signal):

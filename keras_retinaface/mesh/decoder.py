@@ -84,10 +84,12 @@ class MeshDecoder(keras.layers.Layer):
 
     def call(self, code):
         """Decodes a batch."""
-        signal = self.unflatten(self.dense(code))
+        # Vertices come first until the end: turning the axes around in every layer would take much of the time.
+        signal = tf.transpose(self.unflatten(self.dense(code)), (1, 0, 2))  # [V, B, C]
         for up, convolution in zip(self.ups, self.convolutions):
-            signal = tf.nn.relu(convolution(up(signal)))
-        return self.mean + self.last(signal) * tf.constant([SHAPE_SCALE] * 3 + [COLOUR_SCALE] * 3)
+            signal = tf.nn.relu(convolution.vertex_major(up.vertex_major(signal)))
+        offset = tf.transpose(self.last.vertex_major(signal), (1, 0, 2))
+        return self.mean + offset * tf.constant([SHAPE_SCALE] * 3 + [COLOUR_SCALE] * 3)
 
     def compute_output_shape(self, input_shape):
         """Returns `[B, V, 6]`."""
