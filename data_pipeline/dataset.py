@@ -14,7 +14,7 @@ _SAMPLE_KEYS = ("image", "image_name", *augment.FACE_KEYS)
 def make_dataset(
     config: config_lib.Config,
     images: str | None,
-    annotations: str | source.Source,
+    annotations: str | source.Source | None,
     *,
     landmarks: str | None = None,
     training: bool = True,
@@ -62,7 +62,7 @@ def make_dataset(
         )
     if not 0 <= worker < num_workers:
         raise ValueError(f"`worker` must be in [0, num_workers). Received: worker={worker}, num_workers={num_workers}")
-    if isinstance(annotations, str):
+    if annotations is None or isinstance(annotations, str):
         annotations = source.open(images, annotations, landmarks=landmarks, on_bad_data=on_bad_data)
     if training:
         raw = annotations.shuffled(seed, start_step * batch_size, num_workers, worker)

@@ -9,7 +9,7 @@ import tensorflow as tf
 from absl import logging
 
 from data_pipeline import record as record_lib
-from data_pipeline import wider_face
+from data_pipeline import synthetic, wider_face
 
 _NO_END = tf.int64.max
 
@@ -79,11 +79,14 @@ class Source:
         }
 
 
-def open(images: str, annotations: str, *, landmarks: str | None = None, on_bad_data: str = record_lib.FAIL) -> Source:
+def open(
+    images: str, annotations: str | None, *, landmarks: str | None = None, on_bad_data: str = record_lib.FAIL
+) -> Source:
     """Opens annotations.
 
     Args:
-        images: folder that the names in the annotations start from.
+        images: folder that the names in the annotations start from, or `synthetic:N` for N drawn images, which need no
+            annotations.
         annotations: WIDER FACE text or RetinaFace `label.txt`.
         landmarks: a second file whose landmarks are joined to the boxes of the first.
         on_bad_data: `fail` or `skip`.
@@ -91,6 +94,8 @@ def open(images: str, annotations: str, *, landmarks: str | None = None, on_bad_
     Returns:
         A source for `dataset.make_dataset`.
     """
+    if images and images.startswith(synthetic.PREFIX):
+        return synthetic.open(images)
     bad_data = record_lib.BadData(on_bad_data)
     records = wider_face.read(annotations, bad_data)
     if landmarks:
