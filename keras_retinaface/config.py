@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
+import re
 import typing
 
 BACKBONES = ("mobilenet025", "resnet50", "resnet152")
@@ -117,22 +119,54 @@ class Augmentation:
     Attributes:
         image_size: (height, width) of a training image in pixels.
         crop_scale: smallest and largest side of the random square crop over the short edge.
+        zoom_out_probability: of a crop that reaches beyond the border, so that faces of an image's size appear whole.
+        zoom_out_scale: smallest and largest side of such a crop over the short edge.
+        background_probability: of a crop placed anywhere; all others hold at least one face.
         flip_probability: of mirroring an image.
+        photometric_probability: of changing brightness, contrast, hue and saturation.
+        brightness: largest shift either way, of 255.
+        contrast: smallest and largest factor.
+        hue: largest turn either way, radians.
+        saturation: smallest and largest factor.
+        grey_probability: of taking all colour away.
+        blur_probability: of a Gaussian blur.
+        jpeg_probability: of JPEG artefacts.
+        mosaic_probability: of a sample made of four images.
         min_face: faces whose shorter side is under this many pixels after the crop are ignored, not background.
     """
 
     image_size: tuple[int, int] = (640, 640)
     crop_scale: tuple[float, float] = (0.3, 1.0)
+    zoom_out_probability: float = 0.2
+    zoom_out_scale: tuple[float, float] = (1.0, 2.0)
+    background_probability: float = 0.05
     flip_probability: float = 0.5
+    photometric_probability: float = 0.8
+    brightness: float = 0.125
+    contrast: tuple[float, float] = (0.5, 1.5)
+    hue: float = 0.3
+    saturation: tuple[float, float] = (0.5, 1.5)
+    grey_probability: float = 0.0
+    blur_probability: float = 0.0
+    jpeg_probability: float = 0.0
+    mosaic_probability: float = 0.0
     min_face: float = 6.0
 
     def __post_init__(self):
         if len(self.image_size) != 2 or any(side < 32 for side in self.image_size):
             raise ValueError(f"`image_size` must be (height, width), each 32 or more. Received: {self.image_size}")
-        if len(self.crop_scale) != 2 or not 0 < self.crop_scale[0] <= self.crop_scale[1]:
-            raise ValueError(f"`crop_scale` must be (smallest, largest), positive. Received: {self.crop_scale}")
-        if not 0 <= self.flip_probability <= 1:
-            raise ValueError(f"`flip_probability` must be in [0, 1]. Received: {self.flip_probability}")
+        for name in ("crop_scale", "zoom_out_scale", "contrast", "saturation"):
+            values = getattr(self, name)
+            if len(values) != 2 or not 0 < values[0] <= values[1]:
+                raise ValueError(f"`{name}` must be (smallest, largest), positive. Received: {values}")
+        if self.crop_scale[1] > 1:
+            raise ValueError(f"`crop_scale` must not pass 1; see `zoom_out_scale`. Received: {self.crop_scale}")
+        for name in (field.name for field in dataclasses.fields(self) if field.name.endswith("_probability")):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` must be in [0, 1]. Received: {name}={getattr(self, name)}")
+        for name, largest in (("brightness", 1.0), ("hue", 3.15)):
+            if not 0 <= getattr(self, name) <= largest:
+                raise ValueError(f"`{name}` must be in [0, {largest}]. Received: {name}={getattr(self, name)}")
         if self.min_face < 0:
             raise ValueError(f"`min_face` must not be negative. Received: min_face={self.min_face}")
 
@@ -149,6 +183,9 @@ class Training:
         milestones: shares of all steps at which the rate falls to a tenth.
         momentum: of SGD.
         weight_decay: L2 pull on convolution kernels, not on norms and biases.
+        use_unfolded_norms: whether to put back batch norms that the initial weights have folded away, measured on the
+            first training images; see `unfolding`.
+        use_frozen_norms: whether batch norms keep their stored mean and variance, for fine-tuning on few images.
         seed: of weights, order of samples and augmentation.
     """
 
@@ -159,6 +196,8 @@ class Training:
     milestones: tuple[float, ...] = (55 / 80, 68 / 80)
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    use_unfolded_norms: bool = False
+    use_frozen_norms: bool = False
     seed: int = 0
 
     def __post_init__(self):
@@ -273,6 +312,51 @@ def section_of(name: str) -> str:
         if any(field.name == name for field in dataclasses.fields(section.default)):
             return section.name
     raise ValueError(f"no section of Config has a field {name!r}")
+
+
+def parse(name: str, text: str):
+    """Reads the value of a field from a flag's text, by the type of the field's default.
+
+    Args:
+        name: of a field of any section.
+        text: a number, a word, `true` or `false`; numbers of a tuple are separated by commas, tuples of a tuple by
+            semicolons.
+
+    Raises:
+        ValueError: if the text does not fit the field; names it.
+    """
+    default = getattr(getattr(Config(), section_of(name)), name)
+    try:
+        return _parse(default, text)
+    except ValueError as error:
+        raise ValueError(f"`{name}` must be like {_format(default)!r}. Received: {text!r}") from error
+
+
+def describe_fields() -> dict[str, str]:
+    """Returns what the docstrings say of every field, by name; the scripts' help."""
+    described = {}
+    for section in dataclasses.fields(Config):
+        text = inspect.getdoc(type(section.default)).split("Attributes:\n", 1)[1]
+        for name, words in re.findall(r"^    (\w+): (.*(?:\n        .*)*)", text, re.MULTILINE):
+            described[name] = re.sub(r"\s+", " ", words)
+    return described
+
+
+def _parse(default, text: str):
+    if isinstance(default, bool):
+        if text.lower() not in ("true", "false"):
+            raise ValueError(text)
+        return text.lower() == "true"
+    if not isinstance(default, tuple):
+        return type(default)(text)
+    separator = ";" if isinstance(default[0], tuple) else ","
+    return tuple(_parse(default[0], part.strip()) for part in text.split(separator))
+
+
+def _format(value) -> str:
+    if not isinstance(value, tuple):
+        return str(value).lower() if isinstance(value, bool) else str(value)
+    return (";" if isinstance(value[0], tuple) else ",").join(_format(item) for item in value)
 
 
 def _from_dict(cls, values, where: str):

@@ -1,0 +1,240 @@
+"""Augmentation: functions from a sample dict to a sample dict, each random one with its seed, boxes moving with pixels.
+
+A sample holds `image` uint8 or float32 `[H, W, 3]`, RGB, 0..255, `boxes` float32 `[N, 4]`, xyxy, pixels, `landmarks`
+float32 `[N, 5, 2]`, pixels, `landmark_visible` bool `[N, 5]` and `is_ignored` bool `[N]`. Other keys pass through.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from data_pipeline import colour
+from data_pipeline import image as image_lib
+from keras_retinaface import config as config_lib
+from keras_retinaface.geometry import landmark
+
+_RESIZE_METHODS = ("bilinear", "bicubic", "area", "nearest")
+FACE_KEYS = ("boxes", "landmarks", "landmark_visible", "is_ignored")
+
+Sample = dict
+
+
+def augment(sample: Sample, config: config_lib.Augmentation, seed: tf.Tensor) -> Sample:
+    """Makes a training sample of `config.image_size` by all ops in turn.
+
+    Args:
+        sample: as above, or with `image_bytes` (string scalar, an encoded image) for `image`.
+        config: sizes and probabilities.
+        seed: int32 `[2]`; the same seed gives the same sample.
+
+    Returns:
+        The sample; its `image` is uint8.
+    """
+    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 7))
+    sample = random_crop(sample, config, seeds[0])
+    sample = random_flip(sample, config, seeds[1])
+    sample = random_resize(sample, config.image_size, seeds[2])
+    sample = random_photometric(sample, config, seeds[3])
+    return ignore_small(to_uint8(sample), config.min_face)
+
+
+def random_crop(sample: Sample, config: config_lib.Augmentation, seed: tf.Tensor) -> Sample:
+    """Crops a window as `choose_window` finds it."""
+    if "image" in sample:
+        size = tf.shape(sample["image"])[:2]
+    else:
+        size = image_lib.size(sample["image_bytes"])
+    window = choose_window(sample["boxes"], sample["is_ignored"], size, config, seed)
+    return crop(sample, window)
+
+
+def choose_window(
+    boxes: tf.Tensor,
+    is_ignored: tf.Tensor,
+    image_size: tf.Tensor,
+    config: config_lib.Augmentation,
+    seed: tf.Tensor,
+) -> tf.Tensor:
+    """Chooses a crop that holds a face, without trying crops until one does.
+
+    A face is drawn first, then a scale at which it fits, then a place from all those that hold it whole, so the crop is
+    one that a search by trial would have kept for that face. A face larger than any crop keeps its centre inside.
+
+    Args:
+        boxes: float32 `[N, 4]`, xyxy, pixels.
+        is_ignored: bool `[N]`; such faces are not drawn.
+        image_size: int32 `[2]`, (height, width), pixels.
+        config: whose aspect of `image_size` the crop has, square in the paper.
+        seed: int32 `[2]`.
+
+    Returns:
+        int32 `[4]`: top, left, height, width, pixels. It leaves the image only when zooming out.
+    """
+    draw = tf.unstack(tf.random.stateless_uniform([6], seed))
+    size = tf.cast(image_size, tf.float32)
+    wanted = tf.constant(config.image_size, tf.float32)
+    unit = tf.reduce_min(size / wanted) * wanted  # the largest window of this aspect inside the image
+
+    low, high = size * 0.0, size  # where the face's box starts and ends, (y, x)
+    is_usable = tf.logical_not(is_ignored)
+    has_face = tf.reduce_any(is_usable) & (draw[0] >= config.background_probability)
+    usable = tf.boolean_mask(boxes, is_usable)
+    row = tf.cast(draw[1] * tf.cast(tf.shape(usable)[0], tf.float32), tf.int32)
+    face = tf.reshape(tf.pad(usable, [[0, 1], [0, 0]])[row], [2, 2])[:, ::-1]  # [[y1, x1], [y2, x2]]
+    face = tf.clip_by_value(face, 0.0, size)
+
+    is_out = draw[2] < config.zoom_out_probability
+    smallest, largest = tf.unstack(tf.where(is_out, config.zoom_out_scale, config.crop_scale))
+    needed = tf.where(has_face, tf.reduce_max((face[1] - face[0]) / unit), 0.0)
+    smallest = tf.clip_by_value(needed, smallest, largest)
+    extent = tf.maximum(tf.round((smallest + draw[3] * (largest - smallest)) * unit), 1.0)
+
+    # Inside the image, or with the image inside.
+    low, high = tf.minimum(size - extent, 0.0), tf.maximum(size - extent, 0.0)
+    centre = 0.5 * (face[0] + face[1])
+    fits = face[1] - face[0] <= extent
+    face_low = tf.where(fits, face[1], centre) - extent
+    face_high = tf.where(fits, face[0], centre)
+    low = tf.where(has_face, tf.clip_by_value(face_low, low, high), low)
+    high = tf.where(has_face, tf.clip_by_value(face_high, low, high), high)
+    start = tf.floor(low + tf.stack(draw[4:]) * (high - low) + 0.5)
+    return tf.cast(tf.concat([start, extent], axis=0), tf.int32)
+
+
+def crop(sample: Sample, window: tf.Tensor) -> Sample:
+    """Cuts a window out of image and faces.
+
+    Faces whose centre is inside stay, cut to the window. Of the others what is in sight stays as ignored: it is
+    neither a face to be found nor background. Points outside are no longer visible.
+
+    Args:
+        sample: with `image`, or with `image_bytes`, of which only the window is decoded.
+        window: int32 `[4]`: top, left, height, width, pixels; may leave the image.
+
+    Returns:
+        The sample, its `image` of the window's size.
+    """
+    sample = dict(sample)
+    if "image" in sample:
+        size = tf.shape(sample["image"])[:2]
+        sample["image"] = image_lib.crop(sample["image"], window)
+    else:
+        image_bytes = sample.pop("image_bytes")
+        size = image_lib.size(image_bytes)
+        sample["image"] = image_lib.decode_window(image_bytes, size, window)
+
+    corner = tf.cast(window[1::-1], tf.float32)  # (x, y)
+    extent = tf.cast(window[:1:-1], tf.float32)
+    # A box may leave the image in the annotations, or the window the image: only pixels of the image count.
+    limit_low = tf.maximum(-corner, 0.0)
+    limit_high = tf.minimum(tf.cast(size[::-1], tf.float32) - corner, extent)
+    low, high = sample["boxes"][:, :2] - corner, sample["boxes"][:, 2:] - corner
+    centre = 0.5 * (low + high)
+    low = tf.clip_by_value(low, limit_low, limit_high)
+    high = tf.clip_by_value(high, limit_low, limit_high)
+    is_inside = tf.reduce_all((centre >= limit_low) & (centre <= limit_high), axis=-1)
+    stays = is_inside | tf.reduce_all(high > low, axis=-1)
+    sample["boxes"] = tf.concat([low, high], axis=-1)
+    sample["landmarks"] = sample["landmarks"] - corner
+    in_sight = (sample["landmarks"] >= limit_low) & (sample["landmarks"] <= limit_high)
+    sample["landmark_visible"] = sample["landmark_visible"] & tf.reduce_all(in_sight, axis=-1)
+    sample["is_ignored"] = sample["is_ignored"] | ~is_inside
+    rows = tf.where(stays)[:, 0]
+    for key in FACE_KEYS:
+        sample[key] = tf.gather(sample[key], rows)
+    return sample
+
+
+def random_resize(sample: Sample, image_size: tuple[int, int], seed: tf.Tensor) -> Sample:
+    """Resizes with an interpolation drawn from bilinear, bicubic, area and nearest."""
+    index = tf.random.stateless_uniform([], seed, maxval=len(_RESIZE_METHODS), dtype=tf.int32)
+    image = sample["image"]
+
+    def resizer(method):
+        return lambda: tf.cast(tf.image.resize(image, image_size, method), tf.float32)
+
+    resized = tf.switch_case(index, [resizer(method) for method in _RESIZE_METHODS])
+    return _scale_faces(dict(sample, image=resized), tf.shape(image)[:2], image_size)
+
+
+def resize(sample: Sample, image_size: tuple[int, int]) -> Sample:
+    """Resizes an image and its faces to a size, bilinearly; the image becomes float32."""
+    image = sample["image"]
+    return _scale_faces(dict(sample, image=tf.image.resize(image, image_size)), tf.shape(image)[:2], image_size)
+
+
+def letterbox(sample: Sample, image_size: tuple[int, int]) -> Sample:
+    """Fits an image into a size, keeping its aspect: scaled by its tighter side, the rest below or right is the mean."""
+    size = tf.shape(sample["image"])[:2]
+    scale = tf.reduce_max(tf.cast(size, tf.float32) / tf.constant(image_size, tf.float32))
+    extent = tf.cast(tf.math.ceil(scale * tf.constant(image_size, tf.float32) - 1e-3), tf.int32)
+    window = tf.concat([[0, 0], tf.maximum(extent, size)], axis=0)
+    return resize(crop(sample, window), image_size)
+
+
+def _scale_faces(sample: Sample, from_size: tf.Tensor, to_size: tuple[int, int]) -> Sample:
+    scale = tf.constant(to_size, tf.float32) / tf.cast(from_size, tf.float32)
+    sample["boxes"] = sample["boxes"] * tf.gather(scale, [1, 0, 1, 0])
+    sample["landmarks"] = sample["landmarks"] * scale[::-1]
+    return sample
+
+
+def random_flip(sample: Sample, config: config_lib.Augmentation, seed: tf.Tensor) -> Sample:
+    """Mirrors the sample with `config.flip_probability`."""
+    is_flipped = tf.random.stateless_uniform([], seed) < config.flip_probability
+    keys = ("image", "boxes", "landmarks", "landmark_visible")
+    flipped = tf.cond(
+        is_flipped,
+        lambda: {key: value for key, value in flip(sample).items() if key in keys},
+        lambda: {key: value for key, value in sample.items() if key in keys},
+    )
+    return {**sample, **flipped}
+
+
+def flip(sample: Sample) -> Sample:
+    """Mirrors image, boxes and landmarks left to right; left landmarks become right ones."""
+    width = tf.cast(tf.shape(sample["image"])[1], tf.float32)
+    x1, y1, x2, y2 = tf.unstack(sample["boxes"], axis=-1)
+    return dict(
+        sample,
+        image=tf.reverse(sample["image"], axis=[1]),
+        boxes=tf.stack([width - x2, y1, width - x1, y2], axis=-1),
+        landmarks=landmark.mirror(sample["landmarks"], width),
+        landmark_visible=tf.gather(sample["landmark_visible"], landmark.MIRRORED, axis=-1),
+    )
+
+
+def random_photometric(sample: Sample, config: config_lib.Augmentation, seed: tf.Tensor) -> Sample:
+    """Changes hue, saturation, contrast about mid-grey and brightness, with `config.photometric_probability`.
+
+    All four are one linear map of a pixel, so the image is read and written once.
+    """
+    draw = tf.unstack(tf.random.stateless_uniform([5], seed))
+
+    def distort():
+        contrast = _between(config.contrast, draw[1])
+        hue = _between((-config.hue, config.hue), draw[2])
+        saturation = _between(config.saturation, draw[3])
+        shift = 255.0 * _between((-config.brightness, config.brightness), draw[4])
+        image = colour.adjust_hsv(tf.cast(sample["image"], tf.float32), hue, saturation, contrast)
+        return image + (127.5 * (1.0 - contrast) + shift)
+
+    is_changed = draw[0] < config.photometric_probability
+    return dict(sample, image=tf.cond(is_changed, distort, lambda: tf.cast(sample["image"], tf.float32)))
+
+
+def ignore_small(sample: Sample, min_face: float) -> Sample:
+    """Ignores faces whose shorter side is under `min_face` pixels."""
+    size = tf.reduce_min(sample["boxes"][:, 2:] - sample["boxes"][:, :2], axis=-1)
+    # Without area a face cannot be encoded, whatever the smallest one wanted.
+    return dict(sample, is_ignored=sample["is_ignored"] | (size < min_face) | (size <= 0.0))
+
+
+def to_uint8(sample: Sample) -> Sample:
+    """Rounds the image to whole grey levels within 0..255."""
+    image = tf.clip_by_value(tf.cast(sample["image"], tf.float32), 0.0, 255.0)
+    return dict(sample, image=tf.cast(image + 0.5, tf.uint8))
+
+
+def _between(limits: tuple[float, float], draw: tf.Tensor) -> tf.Tensor:
+    return limits[0] + draw * (limits[1] - limits[0])

@@ -1,0 +1,189 @@
+"""Finds faces in images, folders, videos or a camera.
+
+    python detect_main.py --images=examples/photos --output=/tmp/faces
+    python detect_main.py --images='photos/**/*.jpg' --json=faces.jsonl --crops=/tmp/crops
+    python detect_main.py --model=retinaface.tflite --images=group.jpg --json=-
+    python detect_main.py --video=0 --output=/tmp/faces
+
+Prints one line an image and a table at the end. An image that cannot be read is reported, skipped, and makes the exit
+status 1.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import sys
+import time
+
+import numpy as np
+import tqdm
+from absl import app, flags, logging
+
+from keras_retinaface import alignment, config, detector, drawing, image_file, resizing, runtime, video
+
+_MODEL = flags.DEFINE_string("model", "mobilenet025", f"{runtime.KINDS[0].upper()}{runtime.KINDS[1:]}.")
+_IMAGES = flags.DEFINE_multi_string("images", [], "An image, a glob or a folder; may be given more than once.")
+_VIDEO = flags.DEFINE_string("video", None, "A video file, or the number of a camera.")
+_JSON = flags.DEFINE_string("json", None, "File for one JSON line an image; `-` is standard output.")
+_OUTPUT = flags.DEFINE_string("output", None, "Folder for images (or the video) with faces drawn.")
+_CROPS = flags.DEFINE_string("crops", None, "Folder for aligned 112 x 112 crops, best face first.")
+_SCORE_THRESHOLD = flags.DEFINE_float(
+    "score_threshold", config.Detection.score_threshold, "Detections under this score are dropped."
+)
+_IOU_THRESHOLD = flags.DEFINE_float(
+    "iou_threshold", config.Detection.iou_threshold, "Of two detections that overlap more, the better stays."
+)
+_MAX_FACES = flags.DEFINE_integer("max_faces", config.Detection.max_faces, "Most faces an image.")
+_MIN_FACE = flags.DEFINE_float("min_face", 0.0, "Faces whose shorter side is under this many pixels are dropped.")
+_IMAGE_SIZE = flags.DEFINE_string(
+    "image_size", resizing.ORIGINAL, "What the network sees: `original`, `SHORT,LONG` sides, or the LONG side; pixels."
+)
+_SCALES = flags.DEFINE_list("scales", [], "Short sides in pixels to look at in turn, e.g. 500,800,1100,1400,1700.")
+_FLIP = flags.DEFINE_bool("flip", False, "Look at mirrored images too.")
+_VOTING = flags.DEFINE_bool("voting", False, "Average a face over scales, flips and tiles instead of taking the best.")
+_TILE = flags.DEFINE_integer("tile", None, "Cut images larger than this into overlapping tiles; pixels.")
+_NUM_THREADS = flags.DEFINE_integer("num_threads", None, "Threads of the network; all for TensorFlow, one for LiteRT.")
+
+
+def make_detector() -> detector.Detector:
+    """Builds the detector that the flags describe."""
+    return detector.Detector(
+        _MODEL.value,
+        score_threshold=_SCORE_THRESHOLD.value,
+        iou_threshold=_IOU_THRESHOLD.value,
+        max_faces=_MAX_FACES.value,
+        image_size=resizing.parse_size(_IMAGE_SIZE.value),
+        scales=[int(side) for side in _SCALES.value],
+        use_flip=_FLIP.value,
+        use_voting=_VOTING.value,
+        tile=_TILE.value,
+        min_face=_MIN_FACE.value,
+        num_threads=_NUM_THREADS.value,
+    )
+
+
+@contextlib.contextmanager
+def _open_json(path: str | None):
+    """Yields a function that writes one line, or does nothing where no file is wanted; the file appears when done."""
+    if path is None:
+        yield lambda record: None
+    elif path == "-":
+        yield lambda record: print(json.dumps(record), flush=True)
+    else:
+        partial = pathlib.Path(path).with_name(f".{os.getpid()}.{pathlib.Path(path).name}")
+        try:
+            with open(partial, "w", encoding="utf-8") as file:
+                yield lambda record: file.write(json.dumps(record) + "\n")
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _unique_stem(path: str, taken: set[str]) -> str:
+    """Returns a name for the outputs of an image; images of one name in several folders do not meet."""
+    stem, number = pathlib.Path(path).stem, 1
+    while stem in taken:
+        number += 1
+        stem = f"{pathlib.Path(path).stem}_{number}"
+    taken.add(stem)
+    return stem
+
+
+def _save_pictures(stem: str, image: np.ndarray, faces: list) -> None:
+    if _OUTPUT.value:
+        image_file.write(pathlib.Path(_OUTPUT.value) / f"{stem}.jpg", drawing.faces(image, faces))
+    if _CROPS.value:
+        _save_crops(stem, image, faces)
+
+
+def _save_crops(stem: str, image: np.ndarray, faces: list) -> None:
+    for index, face in enumerate(faces):
+        image_file.write(pathlib.Path(_CROPS.value) / f"{stem}_{index}.jpg", alignment.crop(image, face.landmarks))
+
+
+def detect_images(paths: list[str]) -> int:
+    """Detects on every image; returns how many could not be read."""
+    found_by = make_detector()
+    num_faces, broken, seconds, stems = 0, 0, 0.0, set()
+    with _open_json(_JSON.value) as write_json:
+        for path in tqdm.tqdm(paths, unit="image", disable=None):
+            try:
+                image = image_file.read(path)
+            except image_file.ImageError as error:
+                broken += 1
+                logging.error("%s", error)
+                write_json({"image": path, "error": str(error)})
+                continue
+            start = time.perf_counter()
+            faces = found_by.detect(image)
+            seconds += time.perf_counter() - start
+            num_faces += len(faces)
+            height, width = image.shape[:2]
+            write_json({"image": path, "width": width, "height": height, "faces": [f.to_dict() for f in faces]})
+            _save_pictures(_unique_stem(path, stems), image, faces)
+    done = len(paths) - broken
+    print(
+        f"{'images':>8} {'broken':>8} {'faces':>8} {'ms/image':>9}\n"
+        f"{done:>8} {broken:>8} {num_faces:>8} {1000 * seconds / max(done, 1):>9.1f}",
+        file=sys.stderr,
+    )
+    return broken
+
+
+def detect_video(source: str) -> None:
+    """Detects on every frame; Ctrl-C ends a camera and keeps what was written."""
+    found_by, reader = make_detector(), video.Reader(source)
+    name = f"camera{source}" if source.isdigit() else pathlib.Path(source).stem
+    num_faces, num_frames = 0, 0
+    start = time.perf_counter()
+    with contextlib.ExitStack() as stack:
+        write_json = stack.enter_context(_open_json(_JSON.value))
+        writer = None
+        if _OUTPUT.value:
+            path = pathlib.Path(_OUTPUT.value) / f"{name}.mp4"
+            writer = stack.enter_context(video.Writer(path, reader.frame_rate))
+        with contextlib.suppress(KeyboardInterrupt):
+            for image in tqdm.tqdm(reader, total=reader.num_frames, unit="frame", disable=None):
+                faces = found_by.detect(image)
+                height, width = image.shape[:2]
+                record = {"image": f"{source}#{num_frames}", "width": width, "height": height}
+                write_json({**record, "faces": [face.to_dict() for face in faces]})
+                if writer is not None:
+                    writer.write(drawing.faces(image, faces))
+                if _CROPS.value:
+                    _save_crops(f"{name}_{num_frames}", image, faces)
+                num_faces += len(faces)
+                num_frames += 1
+    if not num_frames:
+        raise ValueError(f"{source}: holds no frames")
+    rate = num_frames / (time.perf_counter() - start)
+    print(f"{'frames':>8} {'faces':>8} {'frames/s':>9}\n{num_frames:>8} {num_faces:>8} {rate:>9.1f}", file=sys.stderr)
+
+
+def main(argv):
+    """Detects on what the flags name."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {argv[1:]}")
+    if bool(_IMAGES.value) == (_VIDEO.value is not None):
+        raise app.UsageError("give either --images or --video")
+    paths = [path for pattern in _IMAGES.value for path in image_file.find(pattern)]
+    if _IMAGES.value and not paths:
+        raise app.UsageError(f"--images={_IMAGES.value}: no images there")
+    for folder in (_OUTPUT.value, _CROPS.value):
+        if folder:
+            os.makedirs(folder, exist_ok=True)
+    try:
+        if _VIDEO.value is not None:
+            detect_video(_VIDEO.value)
+            return 0
+        return 1 if detect_images(paths) else 0
+    except ValueError as error:
+        logging.error("%s", error)
+        return 1
+
+
+if __name__ == "__main__":
+    app.run(main)

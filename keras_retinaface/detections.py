@@ -1,0 +1,80 @@
+"""From raw outputs to faces, in the graph: decode, non-maximum suppression, padding. TFLite built-in ops only."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from keras_retinaface import config as config_lib
+from keras_retinaface.geometry import anchor, box, landmark
+
+
+def decode(
+    outputs: dict[str, tf.Tensor],
+    image_size: tf.Tensor | tuple[int, int],
+    anchors: config_lib.Anchors,
+    detection: config_lib.Detection,
+) -> dict[str, tf.Tensor]:
+    """Turns raw outputs into at most `max_faces` faces an image, best first.
+
+    Args:
+        outputs: of the model: `scores` `[B, A, 2]`, `box_deltas` `[B, A, 4]`, `landmark_deltas` `[B, A, 5, 2]`.
+        image_size: int32 `[2]` or a pair, (height, width) of the model's input, pixels.
+        anchors: the model's.
+        detection: thresholds and limits.
+
+    Returns:
+        `boxes` float32 `[B, N, 4]` (xyxy, pixels), `scores` float32 `[B, N]`, `landmarks` float32 `[B, N, 5, 2]` and
+        `count` int32 `[B]`; N is `max_faces`, entries past `count` are zero.
+    """
+    anchor_boxes = anchor.generate(image_size, anchors.strides, anchors.sizes)
+    scores = tf.sigmoid(outputs["scores"][..., 1] - outputs["scores"][..., 0])  # softmax of two
+
+    def decode_one(image_outputs):
+        return _decode_image(*image_outputs, anchor_boxes, anchors.variances, detection)
+
+    rows = (scores, outputs["box_deltas"], outputs["landmark_deltas"])
+    batch_size = scores.shape[0]
+    if batch_size is not None:
+        # A loop of the graph is slower and less portable than a few copies of its body.
+        images = [decode_one([row[index] for row in rows]) for index in range(batch_size)]
+        stacked = [tf.stack(parts) for parts in zip(*images)]
+    else:
+        specs = (
+            tf.TensorSpec([detection.max_faces, 4]),
+            tf.TensorSpec([detection.max_faces]),
+            tf.TensorSpec([detection.max_faces, landmark.NUM_LANDMARKS, 2]),
+            tf.TensorSpec([], tf.int32),
+        )
+        stacked = tf.map_fn(decode_one, rows, fn_output_signature=specs)
+    return dict(zip(("boxes", "scores", "landmarks", "count"), stacked))
+
+
+def _decode_image(scores, box_deltas, landmark_deltas, anchor_boxes, variances, detection):
+    """Decodes one image: `[A]`, `[A, 4]`, `[A, 5, 2]` -> boxes, scores, landmarks, count."""
+    # Only anchors that can become a face are decoded: exponentials of 16,800 rows cost more than sorting them.
+    num_candidates = tf.minimum(detection.max_candidates, tf.shape(scores)[0])
+    if scores.shape[0] is not None:
+        num_candidates = min(detection.max_candidates, scores.shape[0])
+    scores, order = tf.math.top_k(scores, num_candidates)
+    anchor_boxes = tf.gather(anchor_boxes, order)
+    boxes = box.decode(tf.gather(box_deltas, order), anchor_boxes, variances)
+    # The op wants yx order, but overlap does not change when both boxes swap their axes. Version 4 is the one that
+    # TFLite has built in.
+    kept, count = tf.raw_ops.NonMaxSuppressionV4(
+        boxes=boxes,
+        scores=scores,
+        max_output_size=detection.max_faces,
+        iou_threshold=detection.iou_threshold,
+        score_threshold=detection.score_threshold,
+        pad_to_max_output_size=True,
+    )
+    kept = tf.reshape(kept, [detection.max_faces])
+    is_face = tf.range(detection.max_faces) < count  # [N]
+    landmark_deltas = tf.gather(tf.gather(landmark_deltas, order), kept)
+    landmarks = landmark.decode(landmark_deltas, tf.gather(anchor_boxes, kept), variances[0])
+    return (
+        tf.where(is_face[:, None], tf.gather(boxes, kept), 0.0),
+        tf.where(is_face, tf.gather(scores, kept), 0.0),
+        tf.where(is_face[:, None, None], landmarks, 0.0),
+        count,
+    )

@@ -1,0 +1,209 @@
+"""Predictions in the text format of the WIDER FACE server: reads and writes. Whether boxes make sense: `diagnosis`."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import tempfile
+from collections.abc import Collection
+
+import numpy as np
+from absl import logging
+
+from keras_retinaface.evaluation import wider_face
+
+# x, y, width, height, score; and in this project's own files, when landmarks are wanted, five (x, y) after them.
+NUM_COLUMNS = 5
+NUM_COLUMNS_WITH_LANDMARKS = 15
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+def read(
+    directory: str | os.PathLike, names: Collection[str], *, compat: str = "matlab"
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Reads the predictions of some images; says in a warning how many have none.
+
+    Args:
+        directory: holds `EVENT/IMAGE.txt`: image name, number of rows, then `x y width height score` a row.
+        names: "event/image" without extension.
+        compat: "matlab": a file with fewer rows than it announces counts as no detections, and rows past the announced
+            number are left out; "python": the announced number is not looked at.
+
+    Returns:
+        "event/image" -> float64 `[n, 5]` in file order, and the names without a file.
+
+    Raises:
+        FileNotFoundError: if there is no such directory, or it holds none of the files.
+        ValueError: `file:line` and what is wrong there.
+    """
+    if not os.path.isdir(directory):
+        raise FileNotFoundError(f"no directory of predictions at {directory}")
+    predictions, missing, known = {}, [], frozenset(names)
+    for name in names:
+        path = os.path.join(directory, f"{name}.txt")
+        try:
+            # Universal newlines, and a title in whatever encoding must not stop the numbers.
+            with open(path, encoding="utf-8", errors="replace") as file:
+                text = file.read()
+        except FileNotFoundError:
+            missing.append(name)
+            continue
+        _check_title(text.partition("\n")[0], path, name, known)
+        predictions[name] = parse(text, where=path, compat=compat)[:, :NUM_COLUMNS]
+    if names and not predictions:
+        raise FileNotFoundError(f"{directory} holds none of {len(names)} files. {_explain_layout(directory, names)}")
+    if missing:
+        logging.warning("%s", _describe_missing(missing, names))
+    return predictions, missing
+
+
+def parse(text: str, *, where: str, compat: str = "matlab") -> np.ndarray:
+    """Parses one file.
+
+    Args:
+        text: of the file.
+        where: its path, for messages.
+        compat: as for `read`.
+
+    Returns:
+        float64 `[n, 5]`: x, y, width, height, score; `[n, 15]` in files with landmarks.
+
+    Raises:
+        ValueError: `file:line` and what is wrong there.
+    """
+    if compat not in wider_face.COMPATS:
+        raise ValueError(f"`compat` must be one of {wider_face.COMPATS}. Received: compat={compat!r}")
+    _, _, rest = text.partition("\n")
+    count, _, body = rest.partition("\n")
+    try:
+        num_rows = int(float(count))
+    except (ValueError, OverflowError):
+        raise ValueError(f"{where}:2: expected the number of rows. Received: {count.strip()!r}") from None
+    rows = _parse_rows(body, where)
+    if compat == "python":
+        return rows
+    if num_rows > len(rows):
+        logging.warning(
+            "%s announces %d rows and has %d: by the official rule it counts as no detections",
+            where,
+            num_rows,
+            len(rows),
+        )
+        return rows[:0]
+    return rows[: max(num_rows, 0)]
+
+
+def write(directory: str | os.PathLike, name: str, rows: np.ndarray) -> None:
+    """Writes the file of one image, best score first; whole or not at all, so that an interrupted run can go on.
+
+    Args:
+        directory: made when missing, with the event's folder.
+        name: "event/image" without extension.
+        rows: float `[n, 5]`: x, y, width, height (pixels), score; or `[n, 15]`: five landmarks (x, y) after them, which
+            the readers in use pass over. Written with all their digits: whole numbers cost up to one point of AP.
+
+    Raises:
+        ValueError: if `rows` has another shape or a number is not finite.
+    """
+    rows = np.asarray(rows, np.float64)
+    if rows.ndim != 2 or rows.shape[1] not in (NUM_COLUMNS, NUM_COLUMNS_WITH_LANDMARKS):
+        raise ValueError(f"`rows` must be [n, 5] or [n, 15]. Received: {rows.shape}")
+    if not np.isfinite(rows).all():
+        raise ValueError(f"`rows` must be finite. Received: {rows[~np.isfinite(rows).all(axis=1)][0].tolist()}")
+    rows = rows[np.argsort(-rows[:, 4], kind="stable")]
+    lines = [f"{name}.jpg", str(len(rows)), *(" ".join(map(repr, row)) for row in rows.tolist())]
+    path = pathlib.Path(directory, f"{name}.txt")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n")
+        # mkstemp makes the file private; the result gets what any other file here would have.
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _parse_rows(body: str, where: str) -> np.ndarray:
+    tokens = body.split()
+    num_lines = body.count("\n") + bool(body and not body.endswith("\n"))
+    if len(tokens) != NUM_COLUMNS * num_lines:
+        # Landmarks, blank lines, or a fault: line by line, which is slow.
+        return _parse_lines(body, where)
+    try:
+        rows = np.array(tokens, np.float64).reshape(-1, NUM_COLUMNS)
+    except ValueError:
+        return _parse_lines(body, where)
+    if not np.isfinite(rows).all():
+        line = 3 + int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
+        raise ValueError(f"{where}:{line}: expected finite numbers")
+    return rows
+
+
+def _parse_lines(body: str, where: str) -> np.ndarray:
+    rows = []
+    for number, line in enumerate(body.split("\n"), start=3):
+        if not line.strip():
+            continue
+        try:
+            row = [float(token) for token in line.split()]
+        except ValueError:
+            row = []
+        if len(row) not in (NUM_COLUMNS, NUM_COLUMNS_WITH_LANDMARKS) or (rows and len(row) != len(rows[0])):
+            raise ValueError(f"{where}:{number}: expected `x y width height score`. Received: {line.strip()!r}")
+        if not np.isfinite(row).all():
+            raise ValueError(f"{where}:{number}: expected finite numbers. Received: {line.strip()!r}")
+        rows.append(row)
+    return np.array(rows, np.float64) if rows else np.zeros((0, NUM_COLUMNS))
+
+
+def _check_title(title: str, where: str, name: str, known: frozenset[str]) -> None:
+    # The official code goes by file names and some ports by this line: where they differ, one of them is wrong.
+    parts = title.strip().replace("\\", "/").split("/")
+    stem, suffix = os.path.splitext(parts[-1])
+    stem = stem if suffix.lower() in IMAGE_SUFFIXES else parts[-1]
+    event, image = name.split("/")
+    said = f"{parts[-2] if len(parts) > 1 else event}/{stem}"
+    if said != name and (said in known or stem == image):
+        raise ValueError(f"{where}:1: the file is that of {name}, but its first line names {said}")
+
+
+def _explain_layout(directory, names: Collection[str]) -> str:
+    # Says what the files look like instead.
+    images = {name.split("/")[1] for name in names}
+    events = {name.split("/")[0] for name in names}
+    wanted = f"Wanted: EVENT/IMAGE.txt, as {next(iter(names))}.txt"
+    depth = len(pathlib.Path(directory).parts)
+    for path in sorted(pathlib.Path(directory).rglob("*.txt")):
+        parts = path.with_suffix("").parts[depth:]
+        if parts[-1] not in images:
+            if parts[-1] in events:
+                return f"{path} is named after an event: event and image are swapped. {wanted}"
+            continue
+        if len(parts) == 1:
+            return f"{path} is not in the folder of its event. {wanted}"
+        if parts[-2] not in events:
+            return f"{path} is in {parts[-2]!r}, which is no event. {wanted}"
+        if len(parts) > 2:
+            return f"The files are further down, in {path.parent.parent}. {wanted}"
+    return f"No file there has the name of an image. {wanted}"
+
+
+def _describe_missing(missing: list[str], names: Collection[str]) -> str:
+    total: dict[str, int] = {}
+    for name in names:
+        total[name.split("/")[0]] = total.get(name.split("/")[0], 0) + 1
+    absent = dict.fromkeys(total, 0)
+    for name in missing:
+        absent[name.split("/")[0]] += 1
+    events = [event for event in total if absent[event] == total[event]]
+    text = f"{len(missing)} of {len(names)} images have no prediction file and count as having no detections"
+    return f"{text}; {len(events)} of {len(total)} events are missing whole: {', '.join(events)}" if events else text

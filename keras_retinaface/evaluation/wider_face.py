@@ -1,0 +1,304 @@
+"""Average precision on WIDER FACE by the protocol of the official MATLAB code. Reading is in `prediction`."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Collection, Mapping
+
+import numpy as np
+import scipy.io
+
+SUBSETS = ("easy", "medium", "hard")
+COMPATS = ("matlab", "python")
+NUM_THRESHOLDS = 1000
+# Written as the official code does: linspace and arange differ in the last bits, and scores may sit on a threshold.
+THRESHOLDS = 1.0 - np.arange(1, NUM_THRESHOLDS + 1) / NUM_THRESHOLDS
+
+
+@dataclasses.dataclass(frozen=True)
+class GroundTruth:
+    """The faces of a split, all images in one table.
+
+    Attributes:
+        names: "event/image" without extension, in official order; image `i` owns rows `offsets[i]:offsets[i + 1]`.
+        offsets: int64 `[images + 1]`.
+        boxes: float64 `[rows, 4]`, x y width height, pixels. A face-free image holds one row of zeros.
+        keep: bool `[rows]` by subset: rows that count there; the others are neither wanted nor punished.
+    """
+
+    names: tuple[str, ...]
+    offsets: np.ndarray
+    boxes: np.ndarray
+    keep: dict[str, np.ndarray]
+
+    @property
+    def num_faces(self) -> int:
+        """Faces of all images; the zero rows of face-free images are none."""
+        return int(np.count_nonzero(self.boxes.any(axis=1)))
+
+    def select(self, names: Collection[str]) -> GroundTruth:
+        """Cuts the ground truth to some images, in the order that it has.
+
+        Args:
+            names: "event/image" without extension.
+
+        Raises:
+            ValueError: if a name is unknown.
+        """
+        wanted = set(names)
+        unknown = sorted(wanted.difference(self.names))
+        if unknown:
+            raise ValueError(f"{len(unknown)} images are not in the ground truth. Received: {unknown[0]!r} first")
+        images = [i for i, name in enumerate(self.names) if name in wanted]
+        counts = np.diff(self.offsets)[images]
+        is_selected = np.zeros(len(self.names), bool)
+        is_selected[images] = True
+        rows = np.repeat(is_selected, np.diff(self.offsets))
+        return GroundTruth(
+            names=tuple(self.names[i] for i in images),
+            offsets=np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]),
+            boxes=self.boxes[rows],
+            keep={subset: keep[rows] for subset, keep in self.keep.items()},
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """Precision and recall at `THRESHOLDS`.
+
+    Attributes:
+        precision: float64 `[1000]`; NaN where nothing is detected yet.
+        recall: float64 `[1000]`; NaN if there is no face to find.
+        num_faces: faces to find.
+    """
+
+    precision: np.ndarray
+    recall: np.ndarray
+    num_faces: int
+
+
+def load_ground_truth(directory: str | os.PathLike) -> GroundTruth:
+    """Reads the official `wider_{face,easy,medium,hard}_val.mat`.
+
+    Args:
+        directory: that holds the four files.
+
+    Raises:
+        FileNotFoundError: if one of them is missing.
+        ValueError: if the subsets speak of other images than the faces.
+    """
+    paths = {part: os.path.join(directory, f"wider_{part}_val.mat") for part in ("face", *SUBSETS)}
+    for path in paths.values():
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f"the official ground truth has four files; {path} is missing")
+    face = scipy.io.loadmat(paths["face"], variable_names=["event_list", "file_list", "face_bbx_list"])
+    names, boxes = [], []
+    for event, files, event_boxes in zip(face["event_list"], face["file_list"], face["face_bbx_list"]):
+        event = str(event[0][0])
+        names.extend(f"{event}/{file[0][0]}" for file in files[0])
+        boxes.extend(rows[0].reshape(-1, 4) for rows in event_boxes[0])
+    offsets = np.concatenate([[0], np.cumsum([len(rows) for rows in boxes], dtype=np.int64)])
+    keep = {}
+    for subset in SUBSETS:
+        lists = scipy.io.loadmat(paths[subset], variable_names=["gt_list"])["gt_list"]
+        kept = [rows[0].reshape(-1).astype(np.int64) for event in lists for rows in event[0]]
+        if len(kept) != len(names):
+            raise ValueError(f"{paths[subset]}: {len(kept)} images, but {paths['face']} has {len(names)}")
+        keep[subset] = np.zeros(offsets[-1], bool)
+        for offset, size, rows in zip(offsets, np.diff(offsets), kept):
+            if rows.size and not 1 <= rows.min() <= rows.max() <= size:
+                raise ValueError(f"{paths[subset]}: a row number is outside 1..{size}")
+            keep[subset][offset + rows - 1] = True
+    return GroundTruth(tuple(names), offsets, np.concatenate(boxes).astype(np.float64), keep)
+
+
+def evaluate(
+    predictions: Mapping[str, np.ndarray],
+    ground_truth: GroundTruth,
+    *,
+    only: Collection[str] | None = None,
+    compat: str = "matlab",
+    iou_threshold: float = 0.5,
+) -> dict:
+    """Computes the average precision of every subset.
+
+    Args:
+        predictions: "event/image" -> float `[n, 5]`: x, y, width, height (pixels), score. An image that is not there
+            has no detections; images that the ground truth does not hold are not looked at.
+        ground_truth: the faces.
+        only: "event/image" names to cut the ground truth to.
+        compat: "matlab", the official code, or "python", its common port: detections in the order given, not by score,
+            and scores scaled in double precision.
+        iou_threshold: overlap from which a detection has found a face.
+
+    Returns:
+        `easy`, `medium`, `hard`: average precision in [0, 1], NaN for a subset without faces; `images`, `faces`: how
+        many were looked at.
+
+    Raises:
+        ValueError: if a detection is not five finite numbers, or a name in `only` is unknown.
+    """
+    if only is not None:
+        ground_truth = ground_truth.select(only)
+    curves = precision_recall(predictions, ground_truth, compat=compat, iou_threshold=iou_threshold)
+    return {
+        **{subset: average_precision(curve) for subset, curve in curves.items()},
+        "images": len(ground_truth.names),
+        "faces": ground_truth.num_faces,
+    }
+
+
+def precision_recall(
+    predictions: Mapping[str, np.ndarray],
+    ground_truth: GroundTruth,
+    *,
+    compat: str = "matlab",
+    iou_threshold: float = 0.5,
+) -> dict[str, Curve]:
+    """Computes the curves that `evaluate` integrates.
+
+    Args:
+        predictions: as for `evaluate`.
+        ground_truth: the faces.
+        compat: as for `evaluate`.
+        iou_threshold: as for `evaluate`.
+
+    Returns:
+        One curve by subset.
+    """
+    if compat not in COMPATS:
+        raise ValueError(f"`compat` must be one of {COMPATS}. Received: compat={compat!r}")
+    detections, counts = _stack(predictions, ground_truth.names, is_sorted=compat == "matlab")
+    best = _best_faces(detections, counts, ground_truth, iou_threshold)
+    steps = _threshold_steps(detections[:, 4], counts, compat)
+    return {subset: _curve(best, steps, ground_truth.keep[subset]) for subset in SUBSETS}
+
+
+def average_precision(curve: Curve) -> float:
+    """Integrates a curve over all its points, under the running maximum of precision from the right.
+
+    Source: PASCAL VOC 2010, as the official `VOCap.m`.
+    """
+    if not curve.num_faces:
+        return float("nan")
+    recall = np.concatenate([[0.0], curve.recall, [1.0]])
+    # MATLAB's max() passes over NaN.
+    precision = np.concatenate([[0.0], np.nan_to_num(curve.precision, nan=0.0), [0.0]])
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(np.sum(np.diff(recall) * envelope[1:]))
+
+
+def _stack(predictions, names, *, is_sorted: bool) -> tuple[np.ndarray, np.ndarray]:
+    # All detections as float64 [D, 5] in the order of `names`, and how many each image has.
+    rows = []
+    for name in names:
+        image = np.asarray(predictions.get(name, np.zeros((0, 5))), np.float64)
+        if image.ndim != 2 or image.shape[1] != 5:
+            raise ValueError(f"`predictions` must be [n, 5] an image. Received: {image.shape} for {name}")
+        if is_sorted and np.any(image[1:, 4] > image[:-1, 4]):
+            image = image[np.argsort(-image[:, 4], kind="stable")]
+        rows.append(image)
+    counts = np.array([len(image) for image in rows], np.int64)
+    detections = np.concatenate([np.zeros((0, 5)), *rows])
+    if not np.isfinite(detections).all():
+        row = int(np.flatnonzero(~np.isfinite(detections).all(axis=1))[0])
+        name = names[int(np.searchsorted(np.cumsum(counts), row, side="right"))]
+        raise ValueError(f"`predictions` must be finite. Received: {detections[row].tolist()} for {name}")
+    return detections, counts
+
+
+def _best_faces(detections, counts, ground_truth: GroundTruth, iou_threshold: float) -> np.ndarray:
+    # The row that each detection overlaps most, of all rows of its image, or -1 where that is under the threshold.
+    # Whether the row is kept or already found plays no part, so one pass serves all subsets.
+    ends = np.cumsum(counts)
+    pairs = []
+    for image in np.flatnonzero(counts):
+        first_face, last_face = ground_truth.offsets[image : image + 2]
+        first = ends[image] - counts[image]
+        face, detection, overlap = _overlaps(
+            ground_truth.boxes[first_face:last_face], detections[first : ends[image], :4], iou_threshold
+        )
+        pairs.append((face + first_face, detection + first, overlap))
+    best = np.full(len(detections), -1, np.int64)
+    if pairs:
+        face, detection, overlap = (np.concatenate(column) for column in zip(*pairs))
+        # The last write wins, so the largest overlap goes last, and of equal ones the first face.
+        order = np.lexsort((-face, overlap))
+        best[detection[order]] = face[order]
+    return best
+
+
+def _overlaps(faces, boxes, iou_threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    # Indices of face and box, and overlap, of the pairs that reach the threshold. A pixel at both ends counts (+1), and
+    # each formula keeps the official order of operations: overlaps of exactly the threshold occur.
+    x1, y1 = faces[:, None, 0], faces[:, None, 1]
+    x2, y2 = x1 + faces[:, None, 2], y1 + faces[:, None, 3]
+    left, top = np.ascontiguousarray(boxes[:, 0]), np.ascontiguousarray(boxes[:, 1])
+    right, bottom = left + boxes[:, 2], top + boxes[:, 3]
+    width = np.minimum(x2, right) - np.maximum(x1, left) + 1  # [faces, boxes]
+    height = np.minimum(y2, bottom) - np.maximum(y1, top) + 1
+    pair = np.flatnonzero((width > 0) & (height > 0))
+    face, box = np.divmod(pair, len(boxes))
+    intersection = width.ravel()[pair] * height.ravel()[pair]
+    face_area = ((x2 - x1 + 1) * (y2 - y1 + 1))[:, 0]
+    box_area = (right - left + 1) * (bottom - top + 1)
+    overlap = intersection / (face_area[face] + box_area[box] - intersection)
+    hit = overlap >= iou_threshold
+    return face[hit], box[hit], overlap[hit]
+
+
+def _threshold_steps(scores, counts, compat: str) -> np.ndarray:
+    # For each detection the first threshold at which it counts, or NUM_THRESHOLDS for never.
+    scaled = _scale(scores, compat)
+    if compat == "python" and scaled.size:
+        scaled = _suffix_maximum(scaled, counts)
+    steps = NUM_THRESHOLDS - np.searchsorted(THRESHOLDS[::-1], scaled, side="right")
+    # Equal scores everywhere scale to 0 / 0, which reaches no threshold.
+    return np.where(np.isnan(scaled), NUM_THRESHOLDS, steps)
+
+
+def _scale(scores, compat: str) -> np.ndarray:
+    # Minimum and maximum over the data set become 0 and 1; the start values are those of the two programs.
+    if compat == "matlab":
+        scores = scores.astype(np.float32)
+        limits = np.finfo(np.float32)
+        lowest, highest = limits.max, limits.tiny
+    else:
+        lowest, highest = 1.0, 0.0
+    if not scores.size:
+        return scores.astype(np.float64)
+    lowest = min(scores.dtype.type(lowest), scores.min())
+    highest = max(scores.dtype.type(highest), scores.max())
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return ((scores - lowest) / (highest - lowest)).astype(np.float64)
+
+
+def _suffix_maximum(scaled, counts) -> np.ndarray:
+    # The port counts everything up to the last detection that reaches a threshold, sorted or not.
+    ends = np.cumsum(counts)
+    result = scaled.copy()
+    for first, last in zip(ends - counts, ends):
+        result[first:last] = np.maximum.accumulate(scaled[first:last][::-1])[::-1]
+    return result
+
+
+def _curve(best, steps, keep) -> Curve:
+    is_matched = best >= 0
+    is_kept = np.zeros(len(best), bool)
+    is_kept[is_matched] = keep[best[is_matched]]
+    # A detection of an ignored face is neutral. The first of a kept one finds it, and later ones are false: no second
+    # choice among the other faces.
+    is_counted = ~is_matched | is_kept
+    kept = np.flatnonzero(is_kept)
+    _, first = np.unique(best[kept], return_index=True)
+    proposals = _cumulate(steps[is_counted])
+    found = _cumulate(steps[kept[first]])
+    num_faces = int(np.count_nonzero(keep))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return Curve(found / proposals, found / np.float64(num_faces), num_faces)
+
+
+def _cumulate(steps) -> np.ndarray:
+    # How many detections count at each threshold, float64 [1000].
+    return np.cumsum(np.bincount(steps, minlength=NUM_THRESHOLDS + 1)[:NUM_THRESHOLDS], dtype=np.float64)

@@ -1,0 +1,31 @@
+"""The first layer of every model, so that whoever calls a model hands it plain RGB."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable(package="keras_retinaface")
+class SubtractMean(keras.layers.Layer):
+    """Turns RGB 0..255 into what the backbones were trained on: each channel less its mean over ImageNet.
+
+    Args:
+        mean: of red, green and blue, 0..255.
+    """
+
+    def __init__(self, mean: tuple[float, float, float] = (123.0, 117.0, 104.0), **kwargs):
+        super().__init__(**kwargs)
+        self.mean = tuple(float(value) for value in mean)
+
+    def call(self, image: tf.Tensor) -> tf.Tensor:
+        """Subtracts the mean from `[B, H, W, 3]`."""
+        return tf.cast(image, self.compute_dtype) - tf.constant(self.mean, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        """Returns the input's shape."""
+        return input_shape
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "mean": self.mean}

@@ -1,0 +1,115 @@
+"""RetinaFace as a Keras functional model whose losses live in `compute_loss`, so that `model.fit` trains it."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from keras_retinaface import config as config_lib
+from keras_retinaface import losses
+from keras_retinaface.layers import backbone, context, head, preprocessing, pyramid
+
+# Names of the trackers that `fit` and `evaluate` report.
+METRICS = ("loss", "class_loss", "box_loss", "landmark_loss", "recall")
+
+
+@keras.saving.register_keras_serializable(package="keras_retinaface")
+class RetinaFace(keras.Model):
+    """A face detector: RGB 0..255 `[B, H, W, 3]` of any size in, raw outputs per anchor out.
+
+    Outputs: a dict of float32 `scores` `[B, A, 2]` (logits of background and face), `box_deltas` `[B, A, 4]` and
+    `landmark_deltas` `[B, A, 5, 2]`. `detections.decode` turns them into faces.
+
+    Args:
+        config: sizes and choices; the default is MobileNet-0.25.
+
+    Source: RetinaFace (Deng et al., 2019).
+    """
+
+    def __init__(self, config: config_lib.Config | None = None, **kwargs):
+        config = config or config_lib.Config()
+        image = keras.Input((None, None, 3), name="image")
+        super().__init__(inputs=image, outputs=_build(image, config), name=kwargs.pop("name", "retinaface"), **kwargs)
+        self.config = config
+        self._trackers = {name: keras.metrics.Mean(name=name) for name in METRICS}
+
+    @classmethod
+    def from_preset(cls, name: str) -> RetinaFace:
+        """Builds a model with shipped weights; needs no network.
+
+        Args:
+            name: a preset of `presets.PRESETS`.
+
+        Raises:
+            ValueError: if no weights are shipped under this name.
+        """
+        # Presets build models, so the import cannot stand above.
+        from keras_retinaface import presets
+
+        return presets.load(name)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Computes the weighted sum of the losses; called by `fit` and `evaluate`.
+
+        Args:
+            x: images, not used.
+            y: targets as from `data_pipeline.dataset.make_dataset`.
+            y_pred: outputs of the model.
+            sample_weight: must be None; weights stand in the targets.
+            training: not used.
+
+        Returns:
+            float32 scalar.
+        """
+        if sample_weight is not None:
+            raise ValueError("`sample_weight` is not supported: weights stand in the targets")
+        settings = self.config.loss
+        terms = {
+            "class_loss": losses.score_loss(y_pred["scores"], y["state"], settings.negative_ratio),
+            "box_loss": losses.box_loss(y_pred["box_deltas"], y["box_deltas"], y["state"]),
+            "landmark_loss": losses.landmark_loss(
+                y_pred["landmark_deltas"], y["landmark_deltas"], y["landmark_weight"]
+            ),
+        }
+        means = {name: total / tf.maximum(count, 1.0) for name, (total, count) in terms.items()}
+        loss = (
+            settings.class_weight * means["class_loss"]
+            + settings.box_weight * means["box_loss"]
+            + settings.landmark_weight * means["landmark_loss"]
+        )
+        for name, (_, count) in terms.items():
+            self._trackers[name].update_state(means[name], sample_weight=count)
+        self._trackers["loss"].update_state(loss)
+        found, num_positive = losses.recall(y_pred["scores"], y["state"])
+        self._trackers["recall"].update_state(tf.math.divide_no_nan(found, num_positive), sample_weight=num_positive)
+        return loss
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """Returns the trackers that `compute_loss` updated."""
+        return {name: tracker.result() for name, tracker in self._trackers.items()}
+
+    def get_config(self):
+        """Returns what `from_config` needs."""
+        return {"config": self.config.to_dict(), "name": self.name}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Rebuilds a model, without its weights."""
+        return cls(config_lib.Config.from_dict(config["config"]), name=config["name"])
+
+
+def _build(image, config: config_lib.Config) -> dict:
+    network, anchors = config.network, config.anchors
+    levels = [stride.bit_length() - 1 for stride in anchors.strides]  # stride 8 is level 3
+    x = preprocessing.SubtractMean(name="subtract_mean")(image)
+    features = backbone.build(network.backbone, x, negative_slope=network.negative_slope)
+    maps = pyramid.build(
+        {f"C{level}": features[f"C{level}"] for level in levels},
+        network.pyramid_channels,
+        negative_slope=network.negative_slope,
+    )
+    maps = {
+        name: context.build(x, network.pyramid_channels, negative_slope=network.negative_slope, name=f"context_{name}")
+        for name, x in maps.items()
+    }
+    return head.build(maps, anchors.num_per_location, use_shared_heads=network.use_shared_heads)

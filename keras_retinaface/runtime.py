@@ -1,0 +1,156 @@
+"""Opens models of every kind behind one method. TensorFlow is imported only by the kinds that need it."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Protocol
+
+import numpy as np
+
+from keras_retinaface import config as config_lib
+
+KINDS = "a preset with shipped weights, a workdir, a .keras file, a .tflite file or a SavedModel directory"
+
+
+class Runtime(Protocol):
+    """A model that finds faces in images as they are.
+
+    Attributes:
+        image_size: (height, width) that every image must have, or None for any.
+        max_batch: most images a call takes, or None.
+    """
+
+    image_size: tuple[int, int] | None
+    max_batch: int | None
+
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Detects faces.
+
+        Args:
+            images: uint8 `[B, H, W, 3]`, RGB.
+
+        Returns:
+            `boxes` float32 `[B, N, 4]` (xyxy, pixels), `scores` `[B, N]`, `landmarks` `[B, N, 5, 2]`, `count` int32
+            `[B]`.
+        """
+        ...
+
+
+class KerasRuntime:
+    """A Keras model in this process; one trace for single images and one for batches, of any size."""
+
+    image_size = None
+    max_batch = None
+
+    def __init__(self, model, detection: config_lib.Detection):
+        from keras_retinaface import serving
+
+        self._one = serving.make(model, detection, batch_size=1)
+        self._many = serving.make(model, detection, batch_size=None)
+
+    def run(self, images):  # noqa: D102
+        outputs = (self._one if len(images) == 1 else self._many)(images)
+        return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+
+class SavedModelRuntime:
+    """A SavedModel; thresholds are those of its export."""
+
+    image_size = None
+    max_batch = None
+
+    def __init__(self, path: str):
+        import tensorflow as tf
+
+        self._module = tf.saved_model.load(path)  # the signature alone does not keep its variables alive
+        self._function = self._module.signatures["serving_default"]
+
+    def run(self, images):  # noqa: D102
+        import tensorflow as tf
+
+        return {name: tensor.numpy() for name, tensor in self._function(image=tf.constant(images)).items()}
+
+
+class LiteRtRuntime:
+    """A `.tflite` file under LiteRT, without TensorFlow; size, batch and thresholds are those of its export."""
+
+    def __init__(self, path: str, num_threads: int | None):
+        from ai_edge_litert import interpreter
+
+        if not pathlib.Path(path).is_file():
+            raise ValueError(f"{path}: no such file")
+        try:
+            self._interpreter = interpreter.Interpreter(model_path=path, num_threads=num_threads or 1)
+            self._runner = self._interpreter.get_signature_runner("serving_default")
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(f"{path}: not a RetinaFace .tflite file: {error}") from error
+        shape = self._runner.get_input_details()["image"]["shape"]
+        self.max_batch = int(shape[0])
+        self.image_size = (int(shape[1]), int(shape[2]))
+
+    def run(self, images):  # noqa: D102
+        return self._runner(image=images)
+
+
+def open_model(model, detection: config_lib.Detection, num_threads: int | None = None) -> Runtime:
+    """Opens a model.
+
+    Args:
+        model: a `model.RetinaFace`, or the name or path of one of `KINDS`.
+        detection: thresholds and limits; exported models carry their own.
+        num_threads: for LiteRT and, if TensorFlow has not run anything yet, for TensorFlow; None is one for LiteRT
+            and all for TensorFlow.
+
+    Raises:
+        ValueError: if the model is of no known kind or cannot be read.
+    """
+    if not isinstance(model, (str, pathlib.Path)):
+        return KerasRuntime(model, detection)
+    path = pathlib.Path(model)
+    if path.suffix == ".tflite":
+        return LiteRtRuntime(str(path), num_threads)
+    if num_threads:
+        _set_tensorflow_threads(num_threads)
+    if (path / "saved_model.pb").is_file():
+        return SavedModelRuntime(str(path))
+    return KerasRuntime(load_keras(model), detection)
+
+
+def load_keras(model: str | pathlib.Path):
+    """Loads a Keras model from a preset, workdir or `.keras` file.
+
+    Raises:
+        ValueError: if it is none of these or cannot be read.
+    """
+    from keras_retinaface import presets
+
+    path = pathlib.Path(model)
+    if str(model) in presets.PRESETS:
+        return presets.load(str(model))
+    if path.is_dir():
+        path = path / "model.keras"
+    if path.suffix != ".keras" or not path.is_file():
+        raise ValueError(
+            f"`model` must be {KINDS}; presets with weights: {tuple(presets.PRESETS)}. Received: {str(model)!r}"
+        )
+    import keras
+
+    from keras_retinaface import model as model_lib
+
+    try:
+        loaded = keras.models.load_model(path, compile=False)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path}: not a readable .keras file: {error}") from error
+    if not isinstance(loaded, model_lib.RetinaFace):
+        raise ValueError(f"{path}: expected a RetinaFace. Received: {type(loaded).__name__}")
+    return loaded
+
+
+def _set_tensorflow_threads(num_threads: int) -> None:
+    import tensorflow as tf
+
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(num_threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1 if num_threads == 1 else 2)
+    except RuntimeError as error:
+        raise ValueError("`num_threads` must be set before TensorFlow has run anything") from error

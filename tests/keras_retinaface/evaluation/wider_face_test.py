@@ -1,0 +1,188 @@
+import json
+import pathlib
+import time
+import zipfile
+
+import numpy as np
+import pytest
+
+from keras_retinaface.evaluation import prediction, wider_face
+
+MINI = pathlib.Path(__file__).parents[2] / "testdata" / "wider_face_mini"
+BIG_SETS = ("jitter_low", "jitter_high", "edges")
+
+
+@pytest.fixture(scope="module")
+def ground_truth():
+    return wider_face.load_ground_truth(MINI / "gt")
+
+
+@pytest.fixture(scope="module")
+def predictions(ground_truth):
+    return prediction.read(MINI / "pred", ground_truth.names)[0]
+
+
+def _one_image(boxes, keep=None, names=("0--A/a",)):
+    # A ground truth whose first image has all the boxes.
+    boxes = np.array(boxes, np.float64).reshape(-1, 4)
+    keep = np.ones(len(boxes), bool) if keep is None else np.array(keep, bool)
+    offsets = np.array([0] + [len(boxes)] * len(names))
+    return wider_face.GroundTruth(names, offsets, boxes, dict.fromkeys(wider_face.SUBSETS, keep))
+
+
+def _reference(predictions, ground_truth, subset, compat):
+    # The protocol as it is told, one detection and one threshold after the other.
+    number = np.float32 if compat == "matlab" else np.float64
+    start = (np.finfo(np.float32).max, np.finfo(np.float32).tiny) if compat == "matlab" else (1.0, 0.0)
+    scores = [row[4] for rows in predictions.values() for row in rows]
+    lowest, highest = number(min([start[0], *scores])), number(max([start[1], *scores]))
+    totals, num_faces = np.zeros((1000, 2)), 0
+    for i, name in enumerate(ground_truth.names):
+        rows = slice(ground_truth.offsets[i], ground_truth.offsets[i + 1])
+        faces, keep = ground_truth.boxes[rows], ground_truth.keep[subset][rows]
+        num_faces += keep.sum()
+        found = predictions.get(name, [])
+        if not len(found) or not len(faces):
+            continue
+        if compat == "matlab":
+            found = sorted(found, key=lambda row: -row[4])
+        is_found, is_counted, num_found = set(), [], []
+        for x, y, w, h, _ in found:
+            overlaps = []
+            for fx, fy, fw, fh in faces:
+                iw = min(x + w, fx + fw) - max(x, fx) + 1
+                ih = min(y + h, fy + fh) - max(y, fy) + 1
+                area = (x + w - x + 1) * (y + h - y + 1) + (fw + 1) * (fh + 1)
+                overlaps.append(iw * ih / (area - iw * ih) if iw > 0 and ih > 0 else 0)
+            face = int(np.argmax(overlaps))
+            is_hit = overlaps[face] >= 0.5
+            is_counted.append(not is_hit or keep[face])
+            if is_hit and keep[face]:
+                is_found.add(face)
+            num_found.append(len(is_found))
+        scaled = [float((number(row[4]) - lowest) / (highest - lowest)) for row in found]
+        for t in range(1000):
+            reached = [k for k in range(len(scaled)) if scaled[k] >= 1 - (t + 1) / 1000]
+            if reached:
+                totals[t] += sum(is_counted[: reached[-1] + 1]), num_found[reached[-1]]
+    with np.errstate(invalid="ignore"):
+        return totals[:, 1] / totals[:, 0], totals[:, 1] / num_faces
+
+
+def test_mini_equals_the_public_port(ground_truth, predictions):
+    expected = json.loads((MINI / "expected.json").read_text())
+    for compat, key in (("matlab", "fast_matlab"), ("python", "python_port")):
+        result = wider_face.evaluate(predictions, ground_truth, compat=compat)
+        for subset in wider_face.SUBSETS:
+            assert result[subset] == pytest.approx(expected[key][subset], abs=1e-12)
+    assert (result["images"], result["faces"]) == (30, ground_truth.num_faces)
+
+
+def test_mini_curves_equal_the_public_port_at_every_threshold(ground_truth, predictions):
+    expected = np.load(MINI / "expected_pr.npz")
+    curves = wider_face.precision_recall(predictions, ground_truth, compat="python")
+    for i, subset in enumerate(wider_face.SUBSETS):
+        np.testing.assert_array_equal(curves[subset].precision, expected["precision"][i])
+        np.testing.assert_array_equal(curves[subset].recall, expected["recall"][i])
+
+
+@pytest.mark.parametrize("compat", wider_face.COMPATS)
+@pytest.mark.parametrize("kind", ["probabilities", "logits", "negative", "on thresholds"])
+def test_random_sets_equal_the_protocol_told_in_loops(ground_truth, kind, compat):
+    rng = np.random.default_rng(3)
+    predictions = {}
+    for i, name in enumerate(ground_truth.names[:-2]):
+        faces = ground_truth.boxes[ground_truth.offsets[i] : ground_truth.offsets[i + 1]]
+        boxes = np.repeat(faces, 3, axis=0) + rng.integers(-6, 7, (3 * len(faces), 4))
+        scores = {
+            "probabilities": rng.random,
+            "logits": lambda n: rng.normal(0, 3, n),
+            "negative": lambda n: -1 - rng.random(n),
+            "on thresholds": lambda n: rng.integers(0, 41, n) / 40,
+        }[kind](len(boxes))
+        predictions[name] = np.column_stack([boxes, scores])
+    curves = wider_face.precision_recall(predictions, ground_truth, compat=compat)
+    for subset in wider_face.SUBSETS:
+        precision, recall = _reference(predictions, ground_truth, subset, compat)
+        np.testing.assert_array_equal(curves[subset].recall, recall)
+        np.testing.assert_array_equal(curves[subset].precision, precision)
+
+
+@pytest.mark.parametrize("name", BIG_SETS)
+def test_whole_validation_set_equals_the_official_code(shared, tmp_path, name):
+    ground_truth = wider_face.load_ground_truth(shared / "wider_face" / "ground_truth")
+    zipfile.ZipFile(shared / "evaluation" / f"{name}.zip").extractall(tmp_path)
+    predictions, missing = prediction.read(tmp_path, ground_truth.names)
+    assert not missing and ground_truth.num_faces == 39_704
+    expected = json.loads((shared / "evaluation" / "expected.json").read_text())[name]
+    for compat, key in (("matlab", "official_matlab"), ("python", "python_port")):
+        result = wider_face.evaluate(predictions, ground_truth, compat=compat)
+        for subset in wider_face.SUBSETS:
+            assert result[subset] == pytest.approx(expected[key][subset], abs=1e-9)
+
+
+def test_million_detections_take_about_a_second(shared):
+    ground_truth = wider_face.load_ground_truth(shared / "wider_face" / "ground_truth")
+    rng = np.random.default_rng(0)
+    predictions = {
+        name: np.column_stack([rng.uniform(0, 1000, (500, 2)), rng.uniform(5, 80, (500, 2)), rng.random(500)])
+        for name in ground_truth.names
+    }
+    begin = time.perf_counter()
+    wider_face.evaluate(predictions, ground_truth)
+    # One second on a quiet core; the bound leaves room for a busy machine and still catches a loop over detections.
+    assert time.perf_counter() - begin < 5
+
+
+def test_second_hit_is_false_and_ignored_hit_is_neutral():
+    # Two kept faces far apart and an ignored one. By score: hit, second hit (false), ignored (neutral), hit, nothing.
+    faces = [[0, 0, 9, 9], [100, 0, 9, 9], [200, 0, 9, 9]]
+    rows = [[0, 0, 9, 9, 0.9], [0, 0, 9, 9, 0.8], [200, 0, 9, 9, 0.7], [100, 0, 9, 9, 0.6], [300, 0, 9, 9, 0.5]]
+    result = wider_face.evaluate({"0--A/a": np.array(rows)}, _one_image(faces, [1, 1, 0]))
+    # Precision 1/1 up to recall 1/2, then 2/3 up to recall 1.
+    assert result["hard"] == pytest.approx(0.5 * 1 + 0.5 * 2 / 3, abs=1e-12)
+
+
+def test_overlap_of_exactly_one_half_finds_a_face():
+    # 10 x 10 pixels (9 + 1) within 10 x 20: 100 / 200. One pixel more and it is 100 / 210.
+    for height, expected in ((19, 1.0), (20, 0.0)):
+        rows = np.array([[0, 0, 9, height, 0.9], [500, 500, 1, 1, 0.1]])
+        assert wider_face.evaluate({"0--A/a": rows}, _one_image([[0, 0, 9, 9]]))["easy"] == expected
+
+
+def test_equal_scores_give_zero_as_the_official_code_does():
+    rows = np.array([[0, 0, 9, 9, 0.5], [50, 0, 9, 9, 0.5]])
+    for compat in wider_face.COMPATS:
+        assert wider_face.evaluate({"0--A/a": rows}, _one_image([[0, 0, 9, 9]]), compat=compat)["hard"] == 0
+
+
+def test_no_predictions_give_zero_and_no_faces_give_nan(ground_truth):
+    assert wider_face.evaluate({}, ground_truth)["hard"] == 0
+    result = wider_face.evaluate({}, _one_image([[0, 0, 0, 0]], [0]))
+    assert np.isnan(result["hard"]) and result["faces"] == 0
+
+
+def test_only_equals_a_ground_truth_that_never_had_the_others(ground_truth, predictions):
+    names = [name for name in ground_truth.names if name.startswith("1--")]
+    result = wider_face.evaluate(predictions, ground_truth, only=names)
+    assert result["images"] == 6
+    for subset in wider_face.SUBSETS:
+        cut = ground_truth.select(names)
+        precision, recall = _reference({name: predictions[name] for name in names}, cut, subset, "matlab")
+        curve = wider_face.Curve(precision, recall, int(cut.keep[subset].sum()))
+        assert result[subset] == pytest.approx(wider_face.average_precision(curve), abs=1e-12)
+    everything = wider_face.evaluate(predictions, ground_truth, only=ground_truth.names[::-1])
+    assert everything == wider_face.evaluate(predictions, ground_truth)
+
+
+def test_errors_name_what_came(ground_truth, predictions, tmp_path):
+    with pytest.raises(ValueError, match=r"1 images are not in the ground truth. Received: '9--X/y' first"):
+        wider_face.evaluate(predictions, ground_truth, only=["9--X/y"])
+    with pytest.raises(ValueError, match=r"must be \[n, 5\] an image. Received: \(2, 4\) for 0--A/a"):
+        wider_face.evaluate({"0--A/a": np.zeros((2, 4))}, _one_image([[0, 0, 9, 9]]))
+    with pytest.raises(ValueError, match="must be finite. Received: .*nan.* for 0--A/a"):
+        wider_face.evaluate({"0--A/a": np.full((1, 5), np.nan)}, _one_image([[0, 0, 9, 9]]))
+    with pytest.raises(ValueError, match="`compat` must be one of .* Received: compat='octave'"):
+        wider_face.evaluate({}, ground_truth, compat="octave")
+    with pytest.raises(FileNotFoundError, match="wider_face_val.mat is missing"):
+        wider_face.load_ground_truth(tmp_path)
