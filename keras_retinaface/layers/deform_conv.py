@@ -31,8 +31,6 @@ class DeformableConv2D(keras.layers.Layer):
         use_mask: whether samples have factors `2 * sigmoid` (v2).
         use_bias: of the outer convolution.
         kernel_initializer: of the outer convolution.
-        kernel_regularizer: of the outer convolution.
-        offset_regularizer: of the kernel of the inner one.
         offset_rate: factor of the gradients of the inner convolution.
         tile: output locations sampled at once; bounds memory.
         sampler: one of `deform_op.SAMPLERS`; see `deform_op.convolve`.
@@ -54,8 +52,6 @@ class DeformableConv2D(keras.layers.Layer):
         use_mask: bool = True,
         use_bias: bool = True,
         kernel_initializer="glorot_uniform",
-        kernel_regularizer=None,
-        offset_regularizer=None,
         offset_rate: float = 0.1,
         tile: int = 4096,
         sampler: str = "gather",
@@ -79,8 +75,6 @@ class DeformableConv2D(keras.layers.Layer):
         self.use_mask = use_mask
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        self.offset_regularizer = keras.regularizers.get(offset_regularizer)
         self.offset_rate = offset_rate
         self.tile = tile
         self.sampler = sampler
@@ -97,7 +91,6 @@ class DeformableConv2D(keras.layers.Layer):
             name="kernel",
             shape=(*window, self.filters),
             initializer=self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
         )
         if self.use_bias:
             self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer="zeros")
@@ -106,7 +99,6 @@ class DeformableConv2D(keras.layers.Layer):
             name="offset_kernel",
             shape=(*window, num_offsets),
             initializer="zeros",
-            regularizer=self.offset_regularizer,
         )
         self.offset_bias = self.add_weight(name="offset_bias", shape=(num_offsets,), initializer="zeros")
         super().build(input_shape)
@@ -159,6 +151,4 @@ class DeformableConv2D(keras.layers.Layer):
             **super().get_config(),
             **{name: getattr(self, name) for name in (*plain, "offset_rate", "tile", "sampler")},
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
-            "offset_regularizer": keras.regularizers.serialize(self.offset_regularizer),
         }
