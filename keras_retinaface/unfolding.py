@@ -61,9 +61,7 @@ def _statistics(model, tensors: list, batches: Iterable[np.ndarray]) -> list[tup
     @tf.function(reduce_retracing=True)
     def sums(images):
         maps = probe(tf.cast(images, tf.float32), training=False)
-        return [
-            (tf.reduce_sum(x, [0, 1, 2]), tf.reduce_sum(tf.square(x), [0, 1, 2]), tf.size(x[..., 0])) for x in maps
-        ]
+        return [(tf.reduce_sum(x, [0, 1, 2]), tf.reduce_sum(tf.square(x), [0, 1, 2]), tf.size(x[..., 0])) for x in maps]
 
     totals = None
     for images in batches:

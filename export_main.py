@@ -1,0 +1,115 @@
+"""Exports a detector with decoding and non-maximum suppression inside, and measures how far it is from the Keras model.
+
+    python export_main.py --model=mobilenet025 --output=/tmp/export --tflite --saved_model
+    python export_main.py --model=runs/mine --output=/tmp/export --tflite --image_size=720,1280 --quantize=float16
+
+Writes OUTPUT/retinaface.tflite (one image of --image_size) and OUTPUT/saved_model/ (any batch, height and width).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+
+from absl import app, flags, logging
+
+from keras_retinaface import config as config_lib
+from keras_retinaface import image_file, runtime
+
+_PHOTOS = pathlib.Path(__file__).resolve().parent / "examples" / "photos"
+
+_MODEL = flags.DEFINE_string("model", "mobilenet025", "A preset, a workdir or a .keras file.")
+_OUTPUT = flags.DEFINE_string("output", None, "Folder to write into.", required=True)
+_TFLITE = flags.DEFINE_bool("tflite", False, "Write retinaface.tflite.")
+_SAVED_MODEL = flags.DEFINE_bool("saved_model", False, "Write saved_model/.")
+_QUANTIZE = flags.DEFINE_enum("quantize", "none", ["none", "float16", "int8"], "What the .tflite stores weights as.")
+_IMAGE_SIZE = flags.DEFINE_list("image_size", ["480", "640"], "HEIGHT,WIDTH of the .tflite's input in pixels.")
+_CALIBRATION_IMAGES = flags.DEFINE_string(
+    "calibration_images", str(_PHOTOS), "Folder or glob of photos with faces that int8 is calibrated on."
+)
+_PARITY_IMAGES = flags.DEFINE_string(
+    "parity_images", str(_PHOTOS), "Folder or glob of photos that exported and Keras model are compared on."
+)
+_SCORE_THRESHOLD = flags.DEFINE_float(
+    "score_threshold", config_lib.Detection.score_threshold, "Detections under this score are dropped."
+)
+_IOU_THRESHOLD = flags.DEFINE_float(
+    "iou_threshold", config_lib.Detection.iou_threshold, "Of two detections that overlap more, the better stays."
+)
+_MAX_FACES = flags.DEFINE_integer("max_faces", config_lib.Detection.max_faces, "Rows of the outputs.")
+_JSON = flags.DEFINE_string("json", None, "File for the measured differences.")
+
+_COLUMNS = ("images", "faces", "faces_exported", "unmatched", "box", "landmark", "score", "megabytes")
+
+
+def export_all() -> dict[str, dict]:
+    """Writes what the flags ask for; returns the parity of each file."""
+    from keras_retinaface import export
+
+    detection = config_lib.Detection(_SCORE_THRESHOLD.value, _IOU_THRESHOLD.value, _MAX_FACES.value)
+    if len(_IMAGE_SIZE.value) != 2 or not all(side.strip().isdigit() for side in _IMAGE_SIZE.value):
+        raise ValueError(f"--image_size must be HEIGHT,WIDTH. Received: {','.join(_IMAGE_SIZE.value)}")
+    model = runtime.load_keras(_MODEL.value)
+    output = pathlib.Path(_OUTPUT.value)
+    output.mkdir(parents=True, exist_ok=True)
+    photos = [image_file.read(path) for path in image_file.find(_PARITY_IMAGES.value)]
+    if not photos:
+        raise ValueError(f"--parity_images={_PARITY_IMAGES.value}: no images there")
+    written = []
+    if _SAVED_MODEL.value:
+        export.saved_model(model, output / "saved_model", detection)
+        written.append(output / "saved_model")
+    if _TFLITE.value:
+        calibration = []
+        if _QUANTIZE.value == "int8":
+            calibration = [image_file.read(path) for path in image_file.find(_CALIBRATION_IMAGES.value)]
+        export.tflite(
+            model,
+            output / "retinaface.tflite",
+            detection,
+            image_size=tuple(int(side) for side in _IMAGE_SIZE.value),
+            quantize=_QUANTIZE.value,
+            calibration_images=calibration,
+        )
+        written.append(output / "retinaface.tflite")
+    reports = {}
+    for path in written:
+        reports[path.name] = {**export.parity(model, path, detection, photos), "megabytes": _size(path) / 1e6}
+    return reports
+
+
+def _size(path: pathlib.Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _print_table(reports: dict[str, dict]) -> None:
+    print(f"{'':20}" + "".join(f"{column:>15}" for column in _COLUMNS))
+    for name, report in reports.items():
+        cells = (f"{value:.6f}" if isinstance(value, float) else str(value) for value in map(report.get, _COLUMNS))
+        print(f"{name:20}" + "".join(f"{cell:>15}" for cell in cells))
+    print("box and landmark: largest difference to the Keras model in pixels; score: largest difference")
+
+
+def main(argv):
+    """Exports, measures, prints."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {argv[1:]}")
+    if not (_TFLITE.value or _SAVED_MODEL.value):
+        raise app.UsageError("give --tflite, --saved_model or both")
+    try:
+        reports = export_all()
+        if _JSON.value:
+            partial = pathlib.Path(_JSON.value).with_suffix(f".{os.getpid()}")
+            partial.write_text(json.dumps(reports, indent=2) + "\n", encoding="utf-8")
+            os.replace(partial, _JSON.value)
+    except (ValueError, OSError) as error:
+        logging.error("%s", error)
+        return 1
+    _print_table(reports)
+    return 0
+
+
+if __name__ == "__main__":
+    app.run(main)
