@@ -55,7 +55,10 @@ class RetinaFace(keras.Model):
             return super().call(inputs, training=training, mask=mask)
         if self._recomputed is None:
             # Not earlier: until then each layer has one input and one output.
-            self._recomputed = recompute.Segments(self, backbone.block_outputs(self.config.network.backbone))
+            name = self.config.network.backbone
+            taps = backbone.taps(name)
+            used = [taps[f"C{level}"] for level in _levels(self.config) if level <= 5]
+            self._recomputed = recompute.Segments(self, backbone.block_outputs(name), used)
         return self._recomputed(inputs)
 
     def describe(self, image_size: tuple[int, int] = (640, 640)) -> str:
@@ -112,9 +115,13 @@ class RetinaFace(keras.Model):
         return cls(config_lib.Config.from_dict(config["config"]), name=config["name"])
 
 
+def _levels(config: config_lib.Config) -> list[int]:
+    return [stride.bit_length() - 1 for stride in config.anchors.strides]  # stride 8 is level 3
+
+
 def _build(image, config: config_lib.Config) -> dict:
     network, anchors = config.network, config.anchors
-    levels = [stride.bit_length() - 1 for stride in anchors.strides]  # stride 8 is level 3
+    levels = _levels(config)
     slope = network.negative_slope
     mean = backbone.mean(network.backbone, network.backbone_layout)
     x = preprocessing.SubtractMean(mean, name="subtract_mean")(image)

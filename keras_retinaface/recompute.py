@@ -10,21 +10,60 @@ import tensorflow as tf
 
 
 class Segments:
-    """A functional model cut at layers where it is one tensor wide; each piece but the last is computed again.
+    """A functional model cut where it is one tensor wide; the gradient computes each piece but the last again.
 
     A plain object, so that Keras does not take the pieces, which share the model's layers, for layers of its own.
 
     Args:
-        model: a functional model with a dict of outputs.
-        cuts: names of layers in order, each output depending on the model's input through the one before only. What
-            follows the last cut may depend on all of them.
+        model: a functional model of one input and a dict of outputs.
+        cuts: names of layers, in order; each depends on the input through the one before only.
+        used: those of them that the outputs are computed from.
     """
 
-    def __init__(self, model: keras.Model, cuts: Sequence[str]):
-        tensors = [model.get_layer(name).output for name in cuts]
-        starts = [model.inputs[0], *tensors[:-1]]
-        self._blocks = [keras.Model(start, end) for start, end in zip(starts, tensors)]
-        # The rest may take the output of any block, and a model may not have inputs it does not use.
-        rest = [layer for layer in model.layers if layer not in {x for block in self._blocks for x in block.layers}]
-        self._used = [index for index, tensor in enumerate(tensors) if _feeds(tensor, rest)]
-        self._rest = keras.Model([tensors[index] for index in self._used], dict(zip(model.output_names, model.outputs)))
+    def __init__(self, model: keras.Model, cuts: Sequence[str], used: Sequence[str]):
+        tensors = {name: model.get_layer(name).output for name in cuts}
+        starts = [model.inputs[0], *tensors.values()]
+        blocks = [keras.Model(start, end) for start, end in zip(starts, tensors.values())]
+        self._cuts, self._used = tuple(cuts), tuple(used)
+        self._blocks = [_recomputed(block) for block in blocks]
+        self._rest = keras.Model([tensors[name] for name in used], dict(zip(model.output_names, model.outputs)))
+
+    def __call__(self, inputs: tf.Tensor) -> dict:
+        """Computes the model's outputs for training."""
+        values, x = {}, inputs
+        for name, block in zip(self._cuts, self._blocks):
+            x = values[name] = block(x)
+        return self._rest([values[name] for name in self._used], training=True)
+
+
+def _recomputed(block: keras.Model):
+    """Returns the block as a function whose gradient runs it again, with norms that do not learn twice."""
+    is_forward = False
+
+    @tf.recompute_grad
+    def call(x):
+        with contextlib.nullcontext() if is_forward else _still_norms(block):
+            return block(x, training=True)
+
+    def forward(x):
+        nonlocal is_forward
+        is_forward = True
+        try:
+            return call(x)
+        finally:
+            is_forward = False
+
+    return forward
+
+
+@contextlib.contextmanager
+def _still_norms(block: keras.Model):
+    norms = [layer for layer in block.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta):
+            norm.momentum = momentum
