@@ -111,7 +111,7 @@ class ShardSource:
             order = tf.argsort(tf.random.stateless_uniform([len(paths)], seeds))
             files = tf.gather(paths, order), tf.gather(tf.constant(counts, tf.int64), order)
             files = tf.data.Dataset.from_tensor_slices(files)
-            records = files.interleave(_read_file, cycle_length=_OPEN_FILES, deterministic=True)
+            records = files.interleave(_read_file, cycle_length=_OPEN_FILES)
             mixed = tf.random.stateless_uniform([], seeds, maxval=tf.int64.max, dtype=tf.int64)
             return records.shuffle(_BUFFER, seed=mixed, reshuffle_each_iteration=False)
 

@@ -56,6 +56,9 @@ class _Reader:
             if not _is_image(name):
                 self._fault(number, "the path of an image or the row of a face that the count covers", name)
                 self._find_image(number)
+                # A row too many: the image before has faces that its count leaves out.
+                self._bad_data.num_skipped += 1
+                records = records[:-1]
                 continue
             record = self._read_official_image(number, name)
             if record is None:
@@ -73,10 +76,10 @@ class _Reader:
         # An image without faces still has one row, of zeros.
         for _ in range(max(int(text), 1)):
             row_number, row = self._take()
-            if _is_image(row) and text == "0":
+            values = _numbers(row)
+            if text == "0" and (_is_image(row) or not row):  # Some forks leave that row out.
                 self._next -= 1
                 break
-            values = _numbers(row)
             if values is None or len(values) != 10:
                 self._fault(row_number, _OFFICIAL_ROW, row)
                 is_good = False

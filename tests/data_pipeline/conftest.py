@@ -56,7 +56,7 @@ def folder(tmp_path):
     lines = []
     for index in range(13):
         height, width = (int(side) for side in rng.integers(120, 260, 2))
-        corners = rng.uniform(0, 40, (index % 4, 2)) + [[40 * k, 10] for k in range(index % 4)]
+        corners = rng.uniform(0, 40, (index % 4, 2)) + np.outer(np.arange(index % 4), [40, 0])
         boxes = [(x, y, x + 36, y + 44) for x, y in np.floor(corners)]
         image, landmarks = render(height, width, boxes)
         name = f"event/{index:02d}.jpg"

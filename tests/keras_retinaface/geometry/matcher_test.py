@@ -101,7 +101,9 @@ def _slow_twin(boxes, is_ignored, anchors, smallest, settings):
 
 def _random_faces(rng, num_faces, smallest, largest, image_size):
     centre = rng.uniform(0, image_size[::-1], (num_faces, 2))
-    size = np.exp(rng.uniform(np.log(smallest), np.log(largest), (num_faces, 1))) * rng.uniform(0.7, 1.4, (num_faces, 2))
+    size = np.exp(rng.uniform(np.log(smallest), np.log(largest), (num_faces, 1))) * rng.uniform(
+        0.7, 1.4, (num_faces, 2)
+    )
     boxes = np.concatenate([centre - size / 2, centre + size / 2], axis=1)
     return np.clip(boxes, 0, np.tile(image_size[::-1], 2)).astype(np.float32)
 
