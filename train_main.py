@@ -89,10 +89,7 @@ def train(config: config_lib.Config, workdir: pathlib.Path) -> None:
     if config.training.use_unfolded_norms:
         logging.info("measuring batch norms on %d images", _UNFOLDING_STEPS * config.training.batch_size)
         unfolding.unfold_norms(model, (image for image, _ in train_data.take(_UNFOLDING_STEPS)))
-    if config.training.use_frozen_norms:
-        training.freeze_norms(model)
-    if config.training.use_frozen_detector:
-        training.freeze_detector(model)
+    training.freeze(model, config.training)
     model.compile(optimizer=training.make_optimizer(config.training, steps * config.training.epochs))
     logging.info(
         "training on %d images: %d epochs of %d steps of %d images, %d weights",

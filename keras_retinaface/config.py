@@ -8,7 +8,9 @@ import json
 import re
 import typing
 
-BACKBONES = ("mobilenet025", "resnet50", "resnet152")
+BACKBONES = ("mobilenet025", "mobilenet_v2", "resnet50", "resnet152")
+LAYOUTS = ("torchvision", "keras")
+DEFORM_SAMPLERS = ("auto", "sparse", "gather")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,21 +68,41 @@ class Network:
 
     Attributes:
         backbone: one of `BACKBONES`.
+        backbone_layout: whose form a ResNet or MobileNetV2 has, "torchvision" or "keras" (`keras.applications`): where
+            it strides and pads; weights of one are wrong in the other.
         pyramid_channels: channels of every pyramid level and context module.
         negative_slope: of the leaky ReLU in backbone (MobileNet only), pyramid and context; 0 is plain ReLU.
         use_shared_heads: one set of head convolutions for all levels, as in the paper, or one per level.
         dense: whether there is a dense head: code, camera and light of a mesh for every anchor. Training alone uses it.
+        use_deformable: whether the 3x3 convolutions of lateral connections and context modules are deformable.
+        deform_tile: output locations that a deformable convolution samples at once; less is less memory.
+        deform_sampler: how it samples: "sparse" is fastest on a CPU, "gather" is for accelerators, "auto" goes by the
+            machine's devices.
     """
 
     backbone: str = "mobilenet025"
+    backbone_layout: str = "torchvision"
     pyramid_channels: int = 64
     negative_slope: float = 0.1
     use_shared_heads: bool = False
     dense: bool = False
+    use_deformable: bool = False
+    deform_tile: int = 4096
+    deform_sampler: str = "auto"
 
     def __post_init__(self):
         if self.backbone not in BACKBONES:
             raise ValueError(f"`backbone` must be one of {BACKBONES}. Received: backbone={self.backbone!r}")
+        if self.backbone_layout not in LAYOUTS:
+            raise ValueError(
+                f"`backbone_layout` must be one of {LAYOUTS}. Received: backbone_layout={self.backbone_layout!r}"
+            )
+        if self.deform_tile < 1:
+            raise ValueError(f"`deform_tile` must be 1 or more. Received: deform_tile={self.deform_tile}")
+        if self.deform_sampler not in DEFORM_SAMPLERS:
+            raise ValueError(
+                f"`deform_sampler` must be one of {DEFORM_SAMPLERS}. Received: deform_sampler={self.deform_sampler!r}"
+            )
         if self.pyramid_channels <= 0 or self.pyramid_channels % 4:
             raise ValueError(
                 "`pyramid_channels` must be a positive multiple of 4. "
@@ -209,6 +231,10 @@ class Training:
             first training images; see `unfolding`.
         use_frozen_norms: whether batch norms keep their stored mean and variance, for fine-tuning on few images.
         use_frozen_detector: whether only the dense head learns.
+        use_frozen_backbone_norms: the same for the batch norms of the backbone only, for small batches.
+        frozen_stages: stages of the backbone that keep their weights: 1 is the stem, 2 also all up to C2, to 5.
+        use_recompute: whether the gradient computes the backbone's blocks again instead of keeping what they computed:
+            less memory, more time.
         seed: of weights, order of samples and augmentation.
     """
 
@@ -222,6 +248,9 @@ class Training:
     use_unfolded_norms: bool = False
     use_frozen_norms: bool = False
     use_frozen_detector: bool = False
+    use_frozen_backbone_norms: bool = False
+    frozen_stages: int = 0
+    use_recompute: bool = False
     seed: int = 0
 
     def __post_init__(self):
@@ -230,6 +259,8 @@ class Training:
                 raise ValueError(f"`{name}` must be 1 or more. Received: {name}={getattr(self, name)}")
         if self.learning_rate <= 0:
             raise ValueError(f"`learning_rate` must be positive. Received: learning_rate={self.learning_rate}")
+        if not 0 <= self.frozen_stages <= 5:
+            raise ValueError(f"`frozen_stages` must be in [0, 5]. Received: frozen_stages={self.frozen_stages}")
         if not 0 <= self.warmup < 1 or any(not 0 < m <= 1 for m in self.milestones):
             raise ValueError(
                 "`warmup` and `milestones` are shares of the run, in [0, 1). "
@@ -414,15 +445,19 @@ _PAPER_STRIDES = (4, 8, 16, 32, 64)
 _PAPER_ANCHORS = Anchors(strides=_PAPER_STRIDES, sizes=_octave_sizes(_PAPER_STRIDES))
 _MOBILENET025 = Config()
 
+
+def _paper(backbone: str) -> Config:
+    return Config(
+        anchors=_PAPER_ANCHORS,
+        network=Network(
+            backbone=backbone, pyramid_channels=256, negative_slope=0.0, use_shared_heads=True, use_deformable=True
+        ),
+    )
+
+
 PRESETS = {
     "mobilenet025": _MOBILENET025,
     "mobilenet025_public": _MOBILENET025,
-    "paper_resnet50": Config(
-        anchors=_PAPER_ANCHORS,
-        network=Network(backbone="resnet50", pyramid_channels=256, negative_slope=0.0, use_shared_heads=True),
-    ),
-    "paper_resnet152": Config(
-        anchors=_PAPER_ANCHORS,
-        network=Network(backbone="resnet152", pyramid_channels=256, negative_slope=0.0, use_shared_heads=True),
-    ),
+    "paper_resnet50": _paper("resnet50"),
+    "paper_resnet152": _paper("resnet152"),
 }

