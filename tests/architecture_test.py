@@ -16,6 +16,7 @@ _LAYERS = {
     "model": 2,
     "description": 2,
     "detections": 2,
+    "recompute": 2,
     "weights": 2,
 }
 _TOP = 3
