@@ -120,8 +120,8 @@ def test_a_face_claims_its_best_anchor_however_small():
 
 
 def test_a_claim_takes_an_anchor_from_a_face_that_matches_it_better():
-    # Stride 4: face 0 is the anchor at (18, 18), 4 * 16 + 4, and shares 0.6 with its neighbour at (22, 18), the best one
-    # of face 1, which overlaps it by 4 / 256 only.
+    # Stride 4: face 0 is the anchor at (18, 18), 4 * 16 + 4, and shares 0.6 with its neighbour at (22, 18), the best
+    # one of face 1, which overlaps it by 4 / 256 only.
     design = config_lib.Anchors(strides=(4,), sizes=((16.0,),))
     faces = _faces(_assign([[10, 10, 26, 26], [21, 17, 23, 19]], anchors=design))[0]
     assert faces[68] == faces[67] == 0 and faces[69] == 1
