@@ -422,7 +422,6 @@ _PAPER_ANCHORS = Anchors(strides=_PAPER_STRIDES, sizes=_octave_sizes(_PAPER_STRI
 _MOBILENET025 = Config()
 
 
-
 def _paper(backbone: str) -> Config:
     return Config(
         anchors=_PAPER_ANCHORS,

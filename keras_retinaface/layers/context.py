@@ -28,8 +28,12 @@ def build(x, channels: int, *, negative_slope: float, name: str, deformable: Map
     # The last ReLU stands in each branch instead of behind the concatenation: the same numbers, and a runtime can
     # fuse it into the convolution.
     branch3 = convolution.conv_norm(x, half, 3, deformable=deformable, negative_slope=0.0, name=f"{name}_3x3")
-    stem = convolution.conv_norm(x, quarter, 3, deformable=deformable, negative_slope=negative_slope, name=f"{name}_5x5_1")
+    stem = convolution.conv_norm(
+        x, quarter, 3, deformable=deformable, negative_slope=negative_slope, name=f"{name}_5x5_1"
+    )
     branch5 = convolution.conv_norm(stem, quarter, 3, deformable=deformable, negative_slope=0.0, name=f"{name}_5x5_2")
-    middle = convolution.conv_norm(stem, quarter, 3, deformable=deformable, negative_slope=negative_slope, name=f"{name}_7x7_2")
+    middle = convolution.conv_norm(
+        stem, quarter, 3, deformable=deformable, negative_slope=negative_slope, name=f"{name}_7x7_2"
+    )
     branch7 = convolution.conv_norm(middle, quarter, 3, deformable=deformable, negative_slope=0.0, name=f"{name}_7x7_3")
     return keras.layers.Concatenate(name=f"{name}_concat")([branch3, branch5, branch7])
