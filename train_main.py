@@ -18,7 +18,9 @@ from absl import app, flags, logging
 from keras_retinaface import config as config_lib
 
 _PRESET = flags.DEFINE_enum("preset", "mobilenet025", sorted(config_lib.PRESETS), "Network and settings to start from.")
-_TRAIN_IMAGES = flags.DEFINE_string("train_images", None, "Folder that the names in --train_annotations start from.")
+_TRAIN_IMAGES = flags.DEFINE_string(
+    "train_images", None, "Folder that the names in --train_annotations start from, or synthetic:N for N drawn images."
+)
 _TRAIN_ANNOTATIONS = flags.DEFINE_string(
     "train_annotations", None, "WIDER FACE text, RetinaFace label.txt, COCO JSON, or a glob of TFRecords."
 )
@@ -87,8 +89,7 @@ def train(config: config_lib.Config, workdir: pathlib.Path) -> None:
     if config.training.use_unfolded_norms:
         logging.info("measuring batch norms on %d images", _UNFOLDING_STEPS * config.training.batch_size)
         unfolding.unfold_norms(model, (image for image, _ in train_data.take(_UNFOLDING_STEPS)))
-    if config.training.use_frozen_norms:
-        training.freeze_norms(model)
+    training.freeze(model, config.training)
     model.compile(optimizer=training.make_optimizer(config.training, steps * config.training.epochs))
     logging.info(
         "training on %d images: %d epochs of %d steps of %d images, %d weights",
@@ -114,7 +115,8 @@ def main(argv):
     """Trains what the flags describe."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
-    for flag in (_TRAIN_ANNOTATIONS, _WORKDIR):
+    is_drawn = (_TRAIN_IMAGES.value or "").startswith("synthetic:")
+    for flag in (_WORKDIR,) if is_drawn else (_TRAIN_ANNOTATIONS, _WORKDIR):
         if not flag.value:
             raise app.UsageError(f"--{flag.name} must be given")
     try:

@@ -187,7 +187,7 @@ def _freeze(function):
 
 def _save(model, path: str | os.PathLike, signatures: dict) -> None:
     module = tf.Module()
-    module.model = model  # keeps the variables that the signatures capture
+    module.model = model.detector()  # keeps the variables that the signatures capture
     functions = {name: function.get_concrete_function() for name, function in signatures.items()}
     tf.saved_model.save(module, str(path), signatures=functions)
 

@@ -6,11 +6,13 @@ import keras
 import tensorflow as tf
 
 from keras_retinaface import config as config_lib
-from keras_retinaface import losses
+from keras_retinaface import description, losses, recompute
 from keras_retinaface.layers import backbone, context, head, preprocessing, pyramid
 
 # Names of the trackers that `fit` and `evaluate` report.
 METRICS = ("loss", "class_loss", "box_loss", "landmark_loss", "recall")
+# With a dense head; the error is the mean absolute difference of colours over covered pixels, 0..1.
+DENSE_METRICS = ("dense_loss", "dense_error")
 
 
 @keras.saving.register_keras_serializable(package="keras_retinaface")
@@ -18,7 +20,8 @@ class RetinaFace(keras.Model):
     """A face detector: RGB 0..255 `[B, H, W, 3]` of any size in, raw outputs per anchor out.
 
     Outputs: a dict of float32 `scores` `[B, A, 2]` (logits of background and face), `box_deltas` `[B, A, 4]` and
-    `landmark_deltas` `[B, A, 5, 2]`. `detections.decode` turns them into faces.
+    `landmark_deltas` `[B, A, 5, 2]`, with a dense head also `mesh_code` `[B, A, 144]`. `detections.decode` turns them
+    into faces.
 
     Args:
         config: sizes and choices; the default is MobileNet-0.25.
@@ -31,7 +34,11 @@ class RetinaFace(keras.Model):
         image = keras.Input((None, None, 3), name="image")
         super().__init__(inputs=image, outputs=_build(image, config), name=kwargs.pop("name", "retinaface"), **kwargs)
         self.config = config
-        self._trackers = {name: keras.metrics.Mean(name=name) for name in METRICS}
+        self._trackers = {
+            name: keras.metrics.Mean(name=name) for name in METRICS + (DENSE_METRICS if config.network.dense else ())
+        }
+        self._photometric = _photometric(config) if config.network.dense else None
+        self._recomputed = None
 
     @classmethod
     def from_preset(cls, name: str) -> RetinaFace:
@@ -48,11 +55,27 @@ class RetinaFace(keras.Model):
 
         return presets.load(name)
 
+    def call(self, inputs, training=None, mask=None):
+        """Computes the outputs; with `use_recompute`, training keeps only what stands between the backbone's blocks."""
+        if not (training and self.config.training.use_recompute):
+            return super().call(inputs, training=training, mask=mask)
+        if self._recomputed is None:
+            # Not earlier: until then each layer has one input and one output.
+            name = self.config.network.backbone
+            taps = backbone.taps(name)
+            used = [taps[f"C{level}"] for level in _levels(self.config) if level <= 5]
+            self._recomputed = recompute.Segments(self, backbone.block_outputs(name), used)
+        return self._recomputed(inputs)
+
+    def describe(self, image_size: tuple[int, int] = (640, 640)) -> str:
+        """Returns a Markdown table of parameters and multiply-adds per part, for one image of `image_size`."""
+        return description.table(self, image_size)
+
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Computes the weighted sum of the losses; called by `fit` and `evaluate`.
 
         Args:
-            x: images, not used.
+            x: images; only the dense loss uses them.
             y: targets as from `data_pipeline.dataset.make_dataset`.
             y_pred: outputs of the model.
             sample_weight: must be None; weights stand in the targets.
@@ -77,12 +100,33 @@ class RetinaFace(keras.Model):
             + settings.box_weight * means["box_loss"]
             + settings.landmark_weight * means["landmark_loss"]
         )
+        if self._photometric is not None:
+            loss += self._dense_term(x, y, y_pred, training)
         for name, (_, count) in terms.items():
             self._trackers[name].update_state(means[name], sample_weight=count)
         self._trackers["loss"].update_state(loss)
         found, num_positive = losses.recall(y_pred["scores"], y["state"])
         self._trackers["recall"].update_state(tf.math.divide_no_nan(found, num_positive), sample_weight=num_positive)
         return loss
+
+    def _dense_term(self, images, targets, outputs, training):
+        settings = self.config.loss
+        total, error, count = self._photometric(images, targets, outputs)
+        mean = total / tf.maximum(count, 1.0)
+        self._trackers["dense_loss"].update_state(mean, sample_weight=count)
+        self._trackers["dense_error"].update_state(tf.math.divide_no_nan(error, count), sample_weight=count)
+        weight = settings.dense_weight
+        optimizer = getattr(self, "optimizer", None)
+        if training and settings.dense_warmup and optimizer is not None:
+            step = tf.cast(tf.convert_to_tensor(optimizer.iterations), tf.float32)
+            weight *= tf.minimum((step + 1.0) / settings.dense_warmup, 1.0)
+        return weight * mean
+
+    def detector(self) -> keras.Model:
+        """Returns the model without its dense head, sharing the other layers: what exports and detectors run."""
+        if not self.config.network.dense:
+            return self
+        return keras.Model(self.input, {name: self.output[name] for name in head.SHAPES}, name=self.name)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Returns the trackers that `compute_loss` updated."""
@@ -98,18 +142,38 @@ class RetinaFace(keras.Model):
         return cls(config_lib.Config.from_dict(config["config"]), name=config["name"])
 
 
+def _levels(config: config_lib.Config) -> list[int]:
+    return [stride.bit_length() - 1 for stride in config.anchors.strides]  # stride 8 is level 3
+
+
 def _build(image, config: config_lib.Config) -> dict:
     network, anchors = config.network, config.anchors
-    levels = [stride.bit_length() - 1 for stride in anchors.strides]  # stride 8 is level 3
-    x = preprocessing.SubtractMean(name="subtract_mean")(image)
-    features = backbone.build(network.backbone, x, negative_slope=network.negative_slope)
+    levels = _levels(config)
+    slope = network.negative_slope
+    mean = backbone.mean(network.backbone, network.backbone_layout)
+    x = preprocessing.SubtractMean(mean, name="subtract_mean")(image)
+    features = backbone.build(network.backbone, x, negative_slope=slope, layout=network.backbone_layout)
+    deformable = None
+    if network.use_deformable:
+        deformable = {"tile": network.deform_tile, "sampler": network.deform_sampler}
     maps = pyramid.build(
-        {f"C{level}": features[f"C{level}"] for level in levels},
+        {name: x for name, x in features.items() if int(name[1:]) in levels},
         network.pyramid_channels,
-        negative_slope=network.negative_slope,
+        negative_slope=slope,
+        num_extra=sum(level > 5 for level in levels),
+        deformable=deformable,
     )
     maps = {
-        name: context.build(x, network.pyramid_channels, negative_slope=network.negative_slope, name=f"context_{name}")
+        name: context.build(
+            x, network.pyramid_channels, negative_slope=slope, name=f"context_{name}", deformable=deformable
+        )
         for name, x in maps.items()
     }
-    return head.build(maps, anchors.num_per_location, use_shared_heads=network.use_shared_heads)
+    return head.build(maps, anchors.num_per_location, use_shared_heads=network.use_shared_heads, dense=network.dense)
+
+
+def _photometric(config: config_lib.Config):
+    # Here and not above: tensorflow-graphics takes a second to import, and only training a dense head needs it.
+    from keras_retinaface.mesh import photometric
+
+    return photometric.Photometric(config.loss, config.anchors)

@@ -12,10 +12,13 @@ from absl import logging
 
 from keras_retinaface import config as config_lib
 from keras_retinaface import runtime, weights
+from keras_retinaface.layers import backbone
 
 # Where the warm-up starts, as a share of the peak: the paper's 1e-3 of 1e-2.
 _WARMUP_START = 0.1
 _STEP_FACTOR = 0.1
+# Of the layers of a dense head.
+_DENSE_PREFIX = "dense_"
 
 
 @keras.saving.register_keras_serializable(package="keras_retinaface")
@@ -61,15 +64,34 @@ def make_optimizer(training: config_lib.Training, num_steps: int) -> keras.optim
     optimizer = keras.optimizers.SGD(schedule, momentum=training.momentum, weight_decay=training.weight_decay or None)
     # Pulling a norm's scale or a bias to zero regularises nothing and costs accuracy.
     if training.weight_decay:
-        optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+        # Offsets learn at a tenth of the rate, so a full pull would win over what they learn.
+        optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias", "offset_kernel"])
     return optimizer
 
 
-def freeze_norms(model: keras.Model) -> None:
-    """Makes batch norms use and keep their stored mean and variance, for fine-tuning on few images."""
-    for layer in model.layers:
+def freeze(model: keras.Model, training: config_lib.Training) -> None:
+    """Makes layers keep their weights, and batch norms use and keep their stored mean and variance.
+
+    Args:
+        model: a RetinaFace.
+        training: which norms, how many stages of the backbone, or all but the dense head.
+    """
+    names = backbone.taps(model.config.network.backbone)
+    if training.frozen_stages:
+        for layer in _layers_up_to(model, names[f"C{training.frozen_stages}"]):
+            layer.trainable = False
+    if training.use_frozen_detector:
+        freeze_detector(model)
+    norms = model.layers if training.use_frozen_norms else []
+    if training.use_frozen_backbone_norms and not norms:
+        norms = _layers_up_to(model, names["C5"])
+    for layer in norms:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False
+
+
+def _layers_up_to(model: keras.Model, name: str) -> list[keras.layers.Layer]:
+    return keras.Model(model.inputs, model.get_layer(name).output).layers
 
 
 def initialise(model: keras.Model, init: str) -> None:
@@ -86,15 +108,39 @@ def initialise(model: keras.Model, init: str) -> None:
     if not init:
         return
     if init.endswith(".npz"):
-        weights.load(model, init)
+        weights.assign(model, _with_own_dense(model, weights.read_npz(init)), init)
     elif init.endswith(".weights.h5"):
         if not pathlib.Path(init).is_file():
             raise ValueError(f"`init`: {init}: no such file")
         model.load_weights(init)
     else:
         source = runtime.load_keras(init)
-        weights.assign(model, {name: variable.numpy() for name, variable in weights.names(source).items()}, init)
+        values = {name: variable.numpy() for name, variable in weights.names(source).items()}
+        weights.assign(model, _with_own_dense(model, values), init)
     logging.info("starting from %s", init)
+
+
+def _with_own_dense(model, values):
+    """Lets a dense head start where it stands when the source has none at all."""
+    if any(name.startswith(_DENSE_PREFIX) for name in values):
+        return values
+    own = {name: value.numpy() for name, value in weights.names(model).items() if name.startswith(_DENSE_PREFIX)}
+    return {**values, **own}
+
+
+def freeze_detector(model: keras.Model) -> None:
+    """Lets nothing but the dense head learn.
+
+    Args:
+        model: a RetinaFace.
+
+    Raises:
+        ValueError: if it has no dense head.
+    """
+    if not model.config.network.dense:
+        raise ValueError("`use_frozen_detector` needs a dense head: set `dense`")
+    for layer in model.layers:
+        layer.trainable = layer.name.startswith(_DENSE_PREFIX)
 
 
 class StopOnNonFinite(keras.callbacks.Callback):

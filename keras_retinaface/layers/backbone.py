@@ -1,14 +1,23 @@
-"""Feature extractors: image in, feature maps C2..C5 out."""
+"""Feature extractors by name: image in, feature maps C2..C5 out, and what is known about each."""
 
 from __future__ import annotations
 
-from keras_retinaface.layers import convolution
+from keras_retinaface.layers import convolution, mobilenet_v2, resnet
 
 # (filters, stride) of the depthwise-separable blocks of MobileNetV1 at width 0.25; the stages of the public layout.
 _MOBILENET025_STAGES = {
     "stage1": ((16, 1), (32, 2), (32, 1), (64, 2), (64, 1)),
     "stage2": ((128, 2), (128, 1), (128, 1), (128, 1), (128, 1), (128, 1)),
     "stage3": ((256, 2), (256, 1)),
+}
+
+# Means of red, green and blue that the first layer takes away. Divisions, and the order of the channels, are in the
+# kernel of the first convolution instead: `backbone_weights` puts them there.
+_MEANS = {
+    "public": (123.0, 117.0, 104.0),
+    "torchvision": (123.675, 116.28, 103.53),
+    "keras": (123.68, 116.779, 103.939),
+    "mobilenet_v2 of keras": (127.5, 127.5, 127.5),
 }
 
 
@@ -38,13 +47,14 @@ def mobilenet025(x, negative_slope: float) -> dict:
     return {name: features[name] for name in ("C2", "C3", "C4", "C5")}
 
 
-def build(name: str, x, *, negative_slope: float) -> dict:
+def build(name: str, x, *, negative_slope: float, layout: str = "torchvision") -> dict:
     """Builds a backbone by name.
 
     Args:
         name: one of `config.BACKBONES`.
-        x: `[B, H, W, 3]`, preprocessed.
-        negative_slope: of its leaky ReLUs, where it has any.
+        x: `[B, H, W, 3]`, less `mean`.
+        negative_slope: of the leaky ReLUs of MobileNetV1.
+        layout: one of `config.LAYOUTS`; see `resnet.build` and `mobilenet_v2.build`.
 
     Returns:
         Feature maps by name, C2 (stride 4) to C5 (stride 32).
@@ -54,4 +64,44 @@ def build(name: str, x, *, negative_slope: float) -> dict:
     """
     if name == "mobilenet025":
         return mobilenet025(x, negative_slope)
-    raise ValueError(f"`backbone` is not built yet. Received: backbone={name!r}")
+    if name == "mobilenet_v2":
+        return mobilenet_v2.build(x, layout=layout)
+    if name in resnet.DEPTHS:
+        return resnet.build(name, x, layout=layout)
+    raise ValueError(f"`backbone` is not known. Received: backbone={name!r}")
+
+
+def mean(name: str, layout: str) -> tuple[float, float, float]:
+    """Returns the means of red, green and blue, 0..255, that a backbone's weights were trained with."""
+    if name == "mobilenet025":
+        return _MEANS["public"]
+    if name == "mobilenet_v2" and layout == "keras":
+        return _MEANS["mobilenet_v2 of keras"]
+    return _MEANS[layout]
+
+
+def block_outputs(name: str) -> list[str]:
+    """Returns the layers at which a backbone is one tensor wide, in order: the ends of its blocks."""
+    if name in resnet.DEPTHS:
+        return ["pool1"] + [f"{block}_relu" for block in resnet.block_names(name)]
+    if name == "mobilenet_v2":
+        return ["mobile_0_relu"] + [f"{block}_output" for block in mobilenet_v2.block_names()]
+    blocks = [
+        f"{stage}_{index}_pointwise_relu"
+        for stage, blocks in _MOBILENET025_STAGES.items()
+        for index in range(stage == "stage1", len(blocks) + (stage == "stage1"))
+    ]
+    return ["stage1_0_relu", *blocks]
+
+
+def taps(name: str) -> dict[str, str]:
+    """Returns the layers whose outputs are C1 (the stem) to C5."""
+    blocks = block_outputs(name)
+    if name in resnet.DEPTHS:
+        ends = [block for block in blocks if block != "pool1"]
+        last = {f"C{stage}": [block for block in ends if block.startswith(f"C{stage}_")][-1] for stage in range(2, 6)}
+    elif name == "mobilenet_v2":
+        last = {"C2": blocks[3], "C3": blocks[6], "C4": blocks[13], "C5": blocks[17]}
+    else:
+        last = {"C2": blocks[3], "C3": blocks[5], "C4": blocks[11], "C5": blocks[13]}
+    return {"C1": blocks[0], **last}

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import keras
 
+from keras_retinaface.layers import deform_conv
+
 # PyTorch's defaults (its momentum 0.1 is Keras's 0.9), which the public weights were trained with.
-_NORM = {"momentum": 0.9, "epsilon": 1e-5}
+_MOMENTUM = 0.9
+_EPSILON = 1e-5
 
 
 def conv_norm(
@@ -16,6 +21,9 @@ def conv_norm(
     name: str,
     stride: int = 1,
     negative_slope: float | None,
+    epsilon: float = _EPSILON,
+    padding: str = "symmetric",
+    deformable: Mapping | None = None,
 ):
     """Applies convolution, batch norm and a leaky ReLU.
 
@@ -26,31 +34,47 @@ def conv_norm(
         name: of the convolution; the norm is `name_bn`, the activation `name_relu`.
         stride: 1 or 2; the output is the input over it, rounded up, for odd sizes too.
         negative_slope: of the leaky ReLU; 0 is plain ReLU, None is no activation.
+        epsilon: of the norm.
+        padding: "symmetric" as in PyTorch, or "same" as in TensorFlow; they differ where the stride is 2.
+        deformable: arguments of a `DeformableConv2D`, or None for an ordinary convolution.
 
     Returns:
         `[B, ceil(H / stride), ceil(W / stride), filters]`.
     """
-    x, padding = _pad(x, kernel_size, stride, name)
-    x = keras.layers.Conv2D(filters, kernel_size, strides=stride, padding=padding, use_bias=False, name=name)(x)
-    return _norm_activation(x, name, negative_slope)
+    x, padding = _pad(x, kernel_size, stride, padding, name)
+    kwargs = {"strides": stride, "padding": padding, "use_bias": False, "name": name}
+    if deformable is None:
+        x = keras.layers.Conv2D(filters, kernel_size, **kwargs)(x)
+    else:
+        x = deform_conv.DeformableConv2D(filters, kernel_size, **kwargs, **deformable)(x)
+    return _norm_activation(x, name, negative_slope, epsilon)
 
 
-def depthwise_norm(x, kernel_size: int, *, name: str, stride: int = 1, negative_slope: float | None):
+def depthwise_norm(
+    x,
+    kernel_size: int,
+    *,
+    name: str,
+    stride: int = 1,
+    negative_slope: float | None,
+    epsilon: float = _EPSILON,
+    padding: str = "symmetric",
+):
     """Applies depthwise convolution, batch norm and a leaky ReLU; arguments as for `conv_norm`."""
-    x, padding = _pad(x, kernel_size, stride, name)
+    x, padding = _pad(x, kernel_size, stride, padding, name)
     x = keras.layers.DepthwiseConv2D(kernel_size, strides=stride, padding=padding, use_bias=False, name=name)(x)
-    return _norm_activation(x, name, negative_slope)
+    return _norm_activation(x, name, negative_slope, epsilon)
 
 
-def _pad(x, kernel_size: int, stride: int, name: str):
+def _pad(x, kernel_size: int, stride: int, padding: str, name: str):
     # "same" with stride 2 pads an even side after the last pixel only, PyTorch pads both ends.
-    if stride == 1 or kernel_size == 1:
+    if stride == 1 or kernel_size == 1 or padding == "same":
         return x, "same"
     return keras.layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x), "valid"
 
 
-def _norm_activation(x, name: str, negative_slope: float | None):
-    x = keras.layers.BatchNormalization(name=f"{name}_bn", **_NORM)(x)
+def _norm_activation(x, name: str, negative_slope: float | None, epsilon: float):
+    x = keras.layers.BatchNormalization(momentum=_MOMENTUM, epsilon=epsilon, name=f"{name}_bn")(x)
     if negative_slope is None:
         return x
     return keras.layers.ReLU(negative_slope=negative_slope, name=f"{name}_relu")(x)

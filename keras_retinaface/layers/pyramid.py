@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import keras
 import tensorflow as tf
 
@@ -34,13 +36,17 @@ class UpsampleLike(keras.layers.Layer):
         return (*reference[:3], x[3])
 
 
-def build(features: dict, channels: int, *, negative_slope: float) -> dict:
+def build(
+    features: dict, channels: int, *, negative_slope: float, num_extra: int = 0, deformable: Mapping | None = None
+) -> dict:
     """Builds pyramid levels from backbone features.
 
     Args:
         features: maps by name, `C3` and so on, each half the size of the one before.
         channels: of every level.
         negative_slope: of the leaky ReLUs.
+        num_extra: levels above the last map: the first comes from it, each further one from the one below.
+        deformable: arguments of `DeformableConv2D` for the convolutions behind the merges, or None for ordinary ones.
 
     Returns:
         Maps by name, `P3` and so on, `[B, H/stride, W/stride, channels]`.
@@ -57,6 +63,13 @@ def build(features: dict, channels: int, *, negative_slope: float) -> dict:
         if pyramid:
             above = UpsampleLike(name=f"upsample_P{level}")([pyramid[f"P{level + 1}"], x])
             x = keras.layers.Add(name=f"add_P{level}")([x, above])
-            x = convolution.conv_norm(x, channels, 3, negative_slope=negative_slope, name=f"merge_P{level}")
+            x = convolution.conv_norm(
+                x, channels, 3, deformable=deformable, negative_slope=negative_slope, name=f"merge_P{level}"
+            )
         pyramid[f"P{level}"] = x
-    return {f"P{level}": pyramid[f"P{level}"] for level in levels}
+    x = features[f"C{levels[-1]}"]
+    for level in range(levels[-1] + 1, levels[-1] + 1 + num_extra):
+        # Keras initialises kernels as Xavier did, which is what the paper asks for here.
+        x = convolution.conv_norm(x, channels, 3, stride=2, negative_slope=negative_slope, name=f"extra_P{level}")
+        pyramid[f"P{level}"] = x
+    return {name: pyramid[name] for name in sorted(pyramid)}

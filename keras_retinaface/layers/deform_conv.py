@@ -1,0 +1,154 @@
+"""The deformable convolution layer, v1 and modulated v2. The arithmetic is in `deform_op`."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from keras_retinaface.layers import deform_op
+
+
+@tf.custom_gradient
+def scale_gradient(values: tf.Tensor, factor: float) -> tf.Tensor:
+    """Returns the values as they are and multiplies their gradient, which is a learning rate of their own under SGD."""
+    return tf.identity(values), lambda d_values: (d_values * tf.cast(factor, d_values.dtype), None)
+
+
+@keras.saving.register_keras_serializable(package="keras_retinaface")
+class DeformableConv2D(keras.layers.Layer):
+    """A convolution that learns where to look: an inner convolution gives offsets and, in v2, factors of the samples.
+
+    The inner convolution starts at zero, so that a new layer is the ordinary convolution exactly. Its weights are
+    `offset_kernel` and `offset_bias`; the channels are offsets group by group, tap by tap, (y, x), then the factors.
+
+    Args:
+        filters: channels of the output.
+        kernel_size: of both convolutions.
+        strides: pixels between neighbouring outputs.
+        dilation_rate: pixels between neighbouring taps.
+        padding: "same" or "valid" as Keras has them, or the number of zeros on every side.
+        groups: of channels with offsets of their own.
+        use_mask: whether samples have factors `2 * sigmoid` (v2).
+        use_bias: of the outer convolution.
+        kernel_initializer: of the outer convolution.
+        offset_rate: factor of the gradients of the inner convolution.
+        tile: output locations sampled at once; bounds memory.
+        sampler: one of `deform_op.SAMPLERS`; see `deform_op.convolve`.
+        **kwargs: of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: if an argument is out of range, or the groups do not share the channels evenly.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int = 3,
+        *,
+        strides: int = 1,
+        dilation_rate: int = 1,
+        padding: str | int = "same",
+        groups: int = 1,
+        use_mask: bool = True,
+        use_bias: bool = True,
+        kernel_initializer="glorot_uniform",
+        offset_rate: float = 0.1,
+        tile: int = 4096,
+        sampler: str = "gather",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        sizes = {"filters": filters, "kernel_size": kernel_size, "strides": strides, "dilation_rate": dilation_rate}
+        for name, value in {**sizes, "groups": groups, "tile": tile}.items():
+            if value < 1:
+                raise ValueError(f"`{name}` must be 1 or more. Received: {name}={value}")
+        if padding not in ("same", "valid") and not (isinstance(padding, int) and padding >= 0):
+            raise ValueError(f"`padding` must be 'same', 'valid' or a number from 0. Received: padding={padding!r}")
+        if sampler not in deform_op.SAMPLERS:
+            raise ValueError(f"`sampler` must be one of {deform_op.SAMPLERS}. Received: sampler={sampler!r}")
+        self.filters = filters
+        self.kernel_size = kernel_size
+        self.strides = strides
+        self.dilation_rate = dilation_rate
+        self.padding = padding
+        self.groups = groups
+        self.use_mask = use_mask
+        self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.offset_rate = offset_rate
+        self.tile = tile
+        self.sampler = sampler
+
+    def build(self, input_shape):
+        """Creates the weights of both convolutions."""
+        channels = input_shape[-1]
+        if channels is None or channels % self.groups:
+            raise ValueError(
+                f"`groups` must share the channels evenly. Received: groups={self.groups}, input_shape={input_shape}"
+            )
+        window = (self.kernel_size, self.kernel_size, channels)
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(*window, self.filters),
+            initializer=self.kernel_initializer,
+        )
+        if self.use_bias:
+            self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer="zeros")
+        num_offsets = self.groups * self.kernel_size**2 * (3 if self.use_mask else 2)
+        self.offset_kernel = self.add_weight(
+            name="offset_kernel",
+            shape=(*window, num_offsets),
+            initializer="zeros",
+        )
+        self.offset_bias = self.add_weight(name="offset_bias", shape=(num_offsets,), initializer="zeros")
+        super().build(input_shape)
+
+    def call(self, inputs):
+        """Convolves `[B, H, W, C]` to `[B, rows, columns, filters]`."""
+        offsets, mask = self.offsets_and_mask(inputs)
+        outputs = deform_op.convolve(
+            inputs,
+            offsets,
+            tf.convert_to_tensor(self.kernel),
+            mask,
+            strides=self.strides,
+            dilation_rate=self.dilation_rate,
+            padding=self.padding,
+            tile=self.tile,
+            sampler=self.sampler,
+        )
+        return tf.nn.bias_add(outputs, tf.convert_to_tensor(self.bias)) if self.use_bias else outputs
+
+    def offsets_and_mask(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Returns what `deform_op.convolve` takes, in float32 at least: a half would round what lies between pixels."""
+        dtype = tf.float64 if inputs.dtype == tf.float64 else tf.float32
+        kernel, bias = (
+            scale_gradient(tf.cast(tf.convert_to_tensor(weight), dtype), self.offset_rate)
+            for weight in (self.offset_kernel, self.offset_bias)
+        )
+        inputs, padding = tf.cast(inputs, dtype), self.padding
+        if isinstance(padding, int):
+            inputs, padding = tf.pad(inputs, [[0, 0], [padding, padding], [padding, padding], [0, 0]]), "valid"
+        values = tf.nn.conv2d(inputs, kernel, self.strides, padding.upper(), dilations=self.dilation_rate) + bias
+        if not self.use_mask:
+            return values, None
+        num_points = self.groups * self.kernel_size**2
+        return values[..., : 2 * num_points], 2.0 * tf.sigmoid(values[..., 2 * num_points :])
+
+    def compute_output_shape(self, input_shape):
+        """Returns the shape of the output; sizes that are unknown stay so."""
+        extent = (self.kernel_size - 1) * self.dilation_rate
+        padding = {"same": extent, "valid": 0}[self.padding] if isinstance(self.padding, str) else 2 * self.padding
+        sizes = (
+            None if size is None else (size + padding - extent - 1) // self.strides + 1 for size in input_shape[1:3]
+        )
+        return (input_shape[0], *sizes, self.filters)
+
+    def get_config(self):
+        """Returns the arguments of `__init__`."""
+        plain = ("filters", "kernel_size", "strides", "dilation_rate", "padding", "groups", "use_mask", "use_bias")
+        return {
+            **super().get_config(),
+            **{name: getattr(self, name) for name in (*plain, "offset_rate", "tile", "sampler")},
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+        }
