@@ -41,7 +41,7 @@ OPTIONS = {
     "five scales, flip, voting": [PAPER_SCALES, "--flip", "--voting"],
 }
 
-# Published WIDER FACE validation AP of others (easy, medium, hard, mAP where given) with their settings; whole set of 3,226 images.
+# Published AP of others on the whole WIDER FACE validation set (easy, medium, hard, mAP where given), with settings.
 PEERS = [
     ("RetinaFace ResNet-152, all losses (the paper)", "five scales, flip, voting", "96.94", "96.18", "91.86", "52.32"),
     ("insightface RetinaFace ResNet-50", "multi-scale", "96.5", "95.6", "90.4", ""),
