@@ -18,7 +18,9 @@ from absl import app, flags, logging
 from keras_retinaface import config as config_lib
 
 _PRESET = flags.DEFINE_enum("preset", "mobilenet025", sorted(config_lib.PRESETS), "Network and settings to start from.")
-_TRAIN_IMAGES = flags.DEFINE_string("train_images", None, "Folder that the names in --train_annotations start from.")
+_TRAIN_IMAGES = flags.DEFINE_string(
+    "train_images", None, "Folder that the names in --train_annotations start from, or synthetic:N for N drawn images."
+)
 _TRAIN_ANNOTATIONS = flags.DEFINE_string(
     "train_annotations", None, "WIDER FACE text, RetinaFace label.txt, COCO JSON, or a glob of TFRecords."
 )
@@ -118,7 +120,8 @@ def main(argv):
     """Trains what the flags describe."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
-    for flag in (_TRAIN_ANNOTATIONS, _WORKDIR):
+    is_drawn = (_TRAIN_IMAGES.value or "").startswith("synthetic:")
+    for flag in (_WORKDIR,) if is_drawn else (_TRAIN_ANNOTATIONS, _WORKDIR):
         if not flag.value:
             raise app.UsageError(f"--{flag.name} must be given")
     try:

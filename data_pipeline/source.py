@@ -1,21 +1,26 @@
-"""Where samples come from: annotation files in memory beside a folder of images."""
+"""Where samples come from, and in which order: annotation files beside a folder of images, or TFRecord shards."""
 
 from __future__ import annotations
 
+import glob
 import os
+from typing import Union
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from data_pipeline import coco, example, image_check, shard, synthetic, wider_face
 from data_pipeline import record as record_lib
-from data_pipeline import wider_face
 
 _NO_END = tf.int64.max
+# Files read at once, and records shuffled at once after that: about 100 MB.
+_OPEN_FILES = 8
+_BUFFER = 1024
 
 
-class Source:
-    """Records in memory, their images on disk.
+class RecordSource:
+    """Records in memory, their images on disk; every epoch is a full shuffle.
 
     Attributes:
         num_records: images of all workers together.
@@ -23,32 +28,37 @@ class Source:
 
     def __init__(self, images: str, records: list[record_lib.Record]):
         if not records:
-            raise ValueError("`annotations` must hold at least one image. Received: none")
+            raise ValueError("`annotations` must hold at least one good image. Received: none")
         self.num_records = len(records)
-        self._paths = [os.path.join(images, record.image) for record in records]
-        self._names = [record.image for record in records]
-        # One array of all faces and the row each image starts at: a list of arrays would be a constant each.
-        self._starts = np.cumsum([0] + [record.num_faces for record in records])
-        self._boxes = np.concatenate([record.boxes for record in records])
-        self._landmarks = np.concatenate([record.landmarks for record in records])
-        self._visible = np.concatenate([record.landmark_visible for record in records])
-        self._is_ignored = np.concatenate([record.is_ignored for record in records])
-        self._tensors = None
+        # One array of all faces and the row each image starts at; an array an image would be a constant each.
+        self._tables = {
+            "path": np.array([os.path.join(images, record.image) for record in records]),
+            "image_name": np.array([record.image for record in records]),
+            "start": np.cumsum([0] + [record.num_faces for record in records]),
+        }
+        for key in ("boxes", "landmarks", "landmark_visible", "is_ignored"):
+            self._tables[key] = np.concatenate([getattr(record, key) for record in records])
 
     def shuffled(self, seed: int, start: int, num_workers: int, worker: int) -> tf.data.Dataset:
-        """Returns endless `(position, item)` pairs, every epoch in another order, after `start` items of a worker."""
-        positions = tf.data.Dataset.range(start * num_workers + worker, _NO_END, num_workers)
+        """Returns endless `(position, item)` pairs of a worker, every epoch in another order.
+
+        Args:
+            seed: of the order.
+            start: items of this worker to leave out, at no cost.
+            num_workers: that share the records.
+            worker: of these.
+        """
 
         def draw(position):
-            epoch = position // self.num_records
+            # Int64 throughout: the seed may be any, and positions of long runs pass 2^31.
             index = tf.random.experimental.index_shuffle(
                 position % self.num_records,
-                tf.stack([tf.constant(seed, tf.int64), epoch]),
+                tf.stack([tf.constant(seed, tf.int64), position // self.num_records]),
                 tf.constant(self.num_records - 1, tf.int64),
             )
             return position, index
 
-        return positions.map(draw)
+        return tf.data.Dataset.range(start * num_workers + worker, _NO_END, num_workers).map(draw)
 
     def in_order(self, num_workers: int, worker: int) -> tf.data.Dataset:
         """Returns `(position, item)` pairs of a worker, once, in the order of the annotations."""
@@ -56,45 +66,141 @@ class Source:
 
     def parse(self, item: tf.Tensor) -> dict[str, tf.Tensor]:
         """Reads an image's file, undecoded (`image_bytes`), and looks up its faces."""
-        paths, names, starts, boxes, landmarks, visible, is_ignored = (
-            tf.constant(values)
-            for values in (
-                self._paths,
-                self._names,
-                self._starts,
-                self._boxes,
-                self._landmarks,
-                self._visible,
-                self._is_ignored,
-            )
-        )
-        rows = slice(starts[item], starts[item + 1])
+        tables = {key: tf.constant(table) for key, table in self._tables.items()}
+        rows = slice(tables["start"][item], tables["start"][item + 1])
         return {
-            "image_bytes": tf.io.read_file(paths[item]),
-            "image_name": names[item],
-            "boxes": boxes[rows],
-            "landmarks": landmarks[rows],
-            "landmark_visible": visible[rows],
-            "is_ignored": is_ignored[rows],
+            "image_bytes": tf.io.read_file(tables["path"][item]),
+            "image_name": tables["image_name"][item],
+            "boxes": tables["boxes"][rows],
+            "landmarks": tables["landmarks"][rows],
+            "landmark_visible": tables["landmark_visible"][rows],
+            "is_ignored": tables["is_ignored"][rows],
         }
 
 
-def open(images: str, annotations: str, *, landmarks: str | None = None, on_bad_data: str = record_lib.FAIL) -> Source:
-    """Opens annotations.
+class ShardSource:
+    """TFRecord files; every epoch shuffles the files, mixes a few of them and shuffles records in a buffer.
+
+    Attributes:
+        num_records: images of all workers together.
+    """
+
+    def __init__(self, paths: list[str], bad_data: record_lib.BadData):
+        self._paths = sorted(paths)
+        self._counts = [shard.count(path, bad_data) for path in self._paths]
+        self.num_records = sum(self._counts)
+        if not self.num_records:
+            raise ValueError(f"`annotations` must hold at least one good image. Received: {self._paths}")
+        first = next(path for path, num in zip(self._paths, self._counts) if num)
+        serialized = next(iter(tf.data.TFRecordDataset(first))).numpy()
+        try:
+            self._parse = example.parse_tfds if example.is_tfds(serialized) else example.parse
+        except ValueError as error:
+            raise ValueError(f"{first}: {error}") from None
+
+    def shuffled(self, seed: int, start: int, num_workers: int, worker: int) -> tf.data.Dataset:
+        """Returns endless `(position, item)` pairs of a worker; see `RecordSource.shuffled`.
+
+        Records left out are read, but not decoded, and only those of the epoch that `start` falls into.
+        """
+        paths, counts = self._share(num_workers, worker)
+        first_epoch, within = divmod(start, sum(counts))
+
+        def read_epoch(epoch):
+            seeds = tf.stack([tf.constant(seed, tf.int64), epoch])
+            order = tf.argsort(tf.random.stateless_uniform([len(paths)], seeds))
+            files = tf.gather(paths, order), tf.gather(tf.constant(counts, tf.int64), order)
+            files = tf.data.Dataset.from_tensor_slices(files)
+            records = files.interleave(_read_file, cycle_length=_OPEN_FILES, deterministic=True)
+            mixed = tf.random.stateless_uniform([], seeds, maxval=tf.int64.max, dtype=tf.int64)
+            return records.shuffle(_BUFFER, seed=mixed, reshuffle_each_iteration=False)
+
+        endless = tf.data.Dataset.range(first_epoch, _NO_END).flat_map(read_epoch).skip(within)
+        return endless.enumerate(start).map(lambda index, item: (index * num_workers + worker, item))
+
+    def in_order(self, num_workers: int, worker: int) -> tf.data.Dataset:
+        """Returns `(position, item)` pairs of a worker, once, in the order of the files."""
+        paths, counts = self._share(num_workers, worker)
+        files = tf.data.Dataset.from_tensor_slices((paths, np.array(counts, np.int64)))
+        return files.flat_map(_read_file).enumerate()
+
+    def parse(self, item: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Takes a serialized example apart; see `example.parse`."""
+        return self._parse(item)
+
+    def _share(self, num_workers: int, worker: int) -> tuple[list[str], list[int]]:
+        paths, counts = self._paths[worker::num_workers], self._counts[worker::num_workers]
+        if not sum(counts):
+            raise ValueError(
+                f"`num_workers` must not pass the number of shards. "
+                f"Received: num_workers={num_workers}, {len(self._paths)} shards"
+            )
+        return paths, counts
+
+
+Source = Union[RecordSource, ShardSource]
+
+
+def open(
+    images: str | None, annotations: str | None, *, landmarks: str | None = None, on_bad_data: str = "fail"
+) -> Source:
+    """Opens annotations and checks that they and their images can be used.
 
     Args:
-        images: folder that the names in the annotations start from.
-        annotations: WIDER FACE text or RetinaFace `label.txt`.
-        landmarks: a second file whose landmarks are joined to the boxes of the first.
-        on_bad_data: `fail` or `skip`.
+        images: folder that the names in the annotations start from; None for TFRecords, which hold the images;
+            `synthetic:N` for N drawn images, which need no annotations.
+        annotations: WIDER FACE text, RetinaFace `label.txt`, COCO JSON, a glob of TFRecords by `build_tfrecords` or by
+            the `wider_face` builder of TensorFlow Datasets, or such a builder's folder (its training split).
+        landmarks: a second annotation file whose landmarks are joined to the boxes of the first.
+        on_bad_data: `fail` raises at the first fault, `skip` leaves the image out, counts and reports.
 
     Returns:
         A source for `dataset.make_dataset`.
+
+    Raises:
+        ValueError: if nothing is there, or at bad data.
     """
+    if images and images.startswith(synthetic.PREFIX):
+        return synthetic.open(images)
     bad_data = record_lib.BadData(on_bad_data)
-    records = wider_face.read(annotations, bad_data)
+    paths = _find_shards(annotations)
+    if paths:
+        if landmarks:
+            raise ValueError(f"`landmarks` must be joined when TFRecords are built. Received: landmarks={landmarks!r}")
+        opened: Source = ShardSource(paths, bad_data)
+        logging.info("%s: %d images in %d shards", annotations, opened.num_records, len(paths))
+    else:
+        records = read_records(images, annotations, landmarks, bad_data)
+        opened = RecordSource(images, records)
+        num_faces, num_ignored = sum(r.num_faces for r in records), sum(int(r.is_ignored.sum()) for r in records)
+        logging.info("%s: %d images, %d faces, %d of them ignored", annotations, len(records), num_faces, num_ignored)
+    bad_data.report(opened.num_records)
+    return opened
+
+
+def read_records(
+    images: str, annotations: str, landmarks: str | None, bad_data: record_lib.BadData
+) -> list[record_lib.Record]:
+    """Reads, joins and checks the records of annotation files; arguments as for `open`."""
+    records = _read_file_of_records(annotations, bad_data)
     if landmarks:
-        records = record_lib.join_landmarks(records, wider_face.read(landmarks, bad_data))
-    bad_data.report(len(records))
-    logging.info("%s: %d images, %d faces", annotations, len(records), sum(record.num_faces for record in records))
-    return Source(images, records)
+        records = record_lib.join_landmarks(records, _read_file_of_records(landmarks, bad_data))
+    return image_check.check(images, records, bad_data)
+
+
+def _read_file(path: tf.Tensor, num_records: tf.Tensor) -> tf.data.Dataset:
+    return tf.data.TFRecordDataset(path).take(num_records)
+
+
+def _read_file_of_records(path: str, bad_data: record_lib.BadData) -> list[record_lib.Record]:
+    if not os.path.isfile(path):
+        raise ValueError(f"`annotations` must be a file, a glob of TFRecords or a builder's folder. Received: {path!r}")
+    return (coco if path.endswith(".json") else wider_face).read(path, bad_data)
+
+
+def _find_shards(annotations: str) -> list[str]:
+    if os.path.isdir(annotations):
+        return glob.glob(os.path.join(glob.escape(annotations), "wider_face-train.tfrecord*"))
+    if "tfrecord" not in os.path.basename(annotations) and not glob.has_magic(annotations):
+        return []
+    return [path for path in glob.glob(annotations) if os.path.isfile(path)]

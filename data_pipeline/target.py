@@ -44,7 +44,8 @@ def encode(
     )
     # Only positive rows are computed; the rest of these large tensors is zeros that nobody touches twice.
     num_anchors = tf.shape(assigned.state)[1]
-    all_anchors = anchor.generate(image_size, anchors.strides, anchors.sizes)
+    with tf.init_scope():  # a constant of the graph, made once
+        all_anchors = anchor.generate(image_size, anchors.strides, anchors.sizes)
     positive = tf.gather(all_anchors, assigned.anchors % num_anchors)  # [P, 4]
     matched_box = tf.gather(boxes, assigned.faces)
     matched = tf.gather(faces, assigned.faces)

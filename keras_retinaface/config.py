@@ -73,6 +73,7 @@ class Network:
         pyramid_channels: channels of every pyramid level and context module.
         negative_slope: of the leaky ReLU in backbone (MobileNet only), pyramid and context; 0 is plain ReLU.
         use_shared_heads: one set of head convolutions for all levels, as in the paper, or one per level.
+        dense: whether there is a dense head: code, camera and light of a mesh for every anchor. Training alone uses it.
         use_deformable: whether the 3x3 convolutions of lateral connections and context modules are deformable.
         deform_tile: output locations that a deformable convolution samples at once; less is less memory.
         deform_sampler: how it samples: "sparse" is fastest on a CPU, "gather" is for accelerators, "auto" goes by the
@@ -84,6 +85,7 @@ class Network:
     pyramid_channels: int = 64
     negative_slope: float = 0.1
     use_shared_heads: bool = False
+    dense: bool = False
     use_deformable: bool = False
     deform_tile: int = 4096
     deform_sampler: str = "auto"
@@ -119,17 +121,37 @@ class Loss:
         box_weight: factor of the box loss.
         landmark_weight: factor of the landmark loss.
         negative_ratio: background anchors kept per positive one by online hard example mining.
+        dense_weight: factor of the photometric loss, see `mesh.dense_loss`.
+        dense_warmup: steps over which that factor rises from 0.
+        dense_min_face: faces whose shorter side is under this many pixels have no photometric loss.
+        dense_max_faces: most anchors a batch that have one.
+        dense_crop: side in pixels of the anchor crops that it compares.
+        dense_code_prior: pull of the code towards the mean face.
+        dense_camera_prior: pull of the camera towards where it starts.
+        dense_light_prior: pull of the light towards where it starts.
     """
 
     class_weight: float = 1.0
     box_weight: float = 0.25
     landmark_weight: float = 0.1
     negative_ratio: float = 3.0
+    dense_weight: float = 0.01
+    dense_warmup: int = 500
+    dense_min_face: float = 32.0
+    dense_max_faces: int = 16
+    dense_crop: int = 56
+    dense_code_prior: float = 0.01
+    dense_camera_prior: float = 0.01
+    dense_light_prior: float = 0.01
 
     def __post_init__(self):
-        for name in ("class_weight", "box_weight", "landmark_weight"):
+        dense = ("weight", "warmup", "min_face", "code_prior", "camera_prior", "light_prior")
+        for name in ("class_weight", "box_weight", "landmark_weight", *(f"dense_{field}" for field in dense)):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must not be negative. Received: {name}={getattr(self, name)}")
+        for name, least in (("dense_max_faces", 1), ("dense_crop", 8)):
+            if getattr(self, name) < least:
+                raise ValueError(f"`{name}` must be {least} or more. Received: {name}={getattr(self, name)}")
         if self.negative_ratio <= 0:
             raise ValueError(f"`negative_ratio` must be positive. Received: negative_ratio={self.negative_ratio}")
 
@@ -208,6 +230,7 @@ class Training:
         use_unfolded_norms: whether to put back batch norms that the initial weights have folded away, measured on the
             first training images; see `unfolding`.
         use_frozen_norms: whether batch norms keep their stored mean and variance, for fine-tuning on few images.
+        use_frozen_detector: whether only the dense head learns.
         use_frozen_backbone_norms: the same for the batch norms of the backbone only, for small batches.
         frozen_stages: stages of the backbone that keep their weights: 1 is the stem, 2 also all up to C2, to 5.
         use_recompute: whether the gradient computes the backbone's blocks again instead of keeping what they computed:
@@ -224,6 +247,7 @@ class Training:
     weight_decay: float = 5e-4
     use_unfolded_norms: bool = False
     use_frozen_norms: bool = False
+    use_frozen_detector: bool = False
     use_frozen_backbone_norms: bool = False
     frozen_stages: int = 0
     use_recompute: bool = False

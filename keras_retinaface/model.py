@@ -11,6 +11,8 @@ from keras_retinaface.layers import backbone, context, head, preprocessing, pyra
 
 # Names of the trackers that `fit` and `evaluate` report.
 METRICS = ("loss", "class_loss", "box_loss", "landmark_loss", "recall")
+# With a dense head; the error is the mean absolute difference of colours over covered pixels, 0..1.
+DENSE_METRICS = ("dense_loss", "dense_error")
 
 
 @keras.saving.register_keras_serializable(package="keras_retinaface")
@@ -18,7 +20,8 @@ class RetinaFace(keras.Model):
     """A face detector: RGB 0..255 `[B, H, W, 3]` of any size in, raw outputs per anchor out.
 
     Outputs: a dict of float32 `scores` `[B, A, 2]` (logits of background and face), `box_deltas` `[B, A, 4]` and
-    `landmark_deltas` `[B, A, 5, 2]`. `detections.decode` turns them into faces.
+    `landmark_deltas` `[B, A, 5, 2]`, with a dense head also `mesh_code` `[B, A, 144]`. `detections.decode` turns them
+    into faces.
 
     Args:
         config: sizes and choices; the default is MobileNet-0.25.
@@ -31,7 +34,10 @@ class RetinaFace(keras.Model):
         image = keras.Input((None, None, 3), name="image")
         super().__init__(inputs=image, outputs=_build(image, config), name=kwargs.pop("name", "retinaface"), **kwargs)
         self.config = config
-        self._trackers = {name: keras.metrics.Mean(name=name) for name in METRICS}
+        self._trackers = {
+            name: keras.metrics.Mean(name=name) for name in METRICS + (DENSE_METRICS if config.network.dense else ())
+        }
+        self._photometric = _photometric(config) if config.network.dense else None
         self._recomputed = None
 
     @classmethod
@@ -69,7 +75,7 @@ class RetinaFace(keras.Model):
         """Computes the weighted sum of the losses; called by `fit` and `evaluate`.
 
         Args:
-            x: images, not used.
+            x: images; only the dense loss uses them.
             y: targets as from `data_pipeline.dataset.make_dataset`.
             y_pred: outputs of the model.
             sample_weight: must be None; weights stand in the targets.
@@ -94,12 +100,33 @@ class RetinaFace(keras.Model):
             + settings.box_weight * means["box_loss"]
             + settings.landmark_weight * means["landmark_loss"]
         )
+        if self._photometric is not None:
+            loss += self._dense_term(x, y, y_pred, training)
         for name, (_, count) in terms.items():
             self._trackers[name].update_state(means[name], sample_weight=count)
         self._trackers["loss"].update_state(loss)
         found, num_positive = losses.recall(y_pred["scores"], y["state"])
         self._trackers["recall"].update_state(tf.math.divide_no_nan(found, num_positive), sample_weight=num_positive)
         return loss
+
+    def _dense_term(self, images, targets, outputs, training):
+        settings = self.config.loss
+        total, error, count = self._photometric(images, targets, outputs)
+        mean = total / tf.maximum(count, 1.0)
+        self._trackers["dense_loss"].update_state(mean, sample_weight=count)
+        self._trackers["dense_error"].update_state(tf.math.divide_no_nan(error, count), sample_weight=count)
+        weight = settings.dense_weight
+        optimizer = getattr(self, "optimizer", None)
+        if training and settings.dense_warmup and optimizer is not None:
+            step = tf.cast(tf.convert_to_tensor(optimizer.iterations), tf.float32)
+            weight *= tf.minimum((step + 1.0) / settings.dense_warmup, 1.0)
+        return weight * mean
+
+    def detector(self) -> keras.Model:
+        """Returns the model without its dense head, sharing the other layers: what exports and detectors run."""
+        if not self.config.network.dense:
+            return self
+        return keras.Model(self.input, {name: self.output[name] for name in head.SHAPES}, name=self.name)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Returns the trackers that `compute_loss` updated."""
@@ -142,4 +169,11 @@ def _build(image, config: config_lib.Config) -> dict:
         )
         for name, x in maps.items()
     }
-    return head.build(maps, anchors.num_per_location, use_shared_heads=network.use_shared_heads)
+    return head.build(maps, anchors.num_per_location, use_shared_heads=network.use_shared_heads, dense=network.dense)
+
+
+def _photometric(config: config_lib.Config):
+    # Here and not above: tensorflow-graphics takes a second to import, and only training a dense head needs it.
+    from keras_retinaface.mesh import photometric
+
+    return photometric.Photometric(config.loss, config.anchors)

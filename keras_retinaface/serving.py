@@ -21,10 +21,11 @@ def make(model, detection: config_lib.Detection, batch_size: int | None, image_s
         A `tf.function` from `image` uint8 `[B, H, W, 3]`, RGB, to the dict that `detections.decode` describes.
     """
     height, width = image_size or (None, None)
+    network = model.detector()
 
     @tf.function(input_signature=[tf.TensorSpec([batch_size, height, width, 3], tf.uint8, name="image")])
     def serve(image):
-        outputs = model(tf.cast(image, tf.float32), training=False)
+        outputs = network(tf.cast(image, tf.float32), training=False)
         size = image_size or tf.shape(image)[1:3]
         return detections.decode(outputs, size, model.config.anchors, detection)
 

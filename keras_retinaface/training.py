@@ -17,6 +17,8 @@ from keras_retinaface.layers import backbone
 # Where the warm-up starts, as a share of the peak: the paper's 1e-3 of 1e-2.
 _WARMUP_START = 0.1
 _STEP_FACTOR = 0.1
+# Of the layers of a dense head.
+_DENSE_PREFIX = "dense_"
 
 
 @keras.saving.register_keras_serializable(package="keras_retinaface")
@@ -72,11 +74,13 @@ def freeze(model: keras.Model, training: config_lib.Training) -> None:
 
     Args:
         model: a RetinaFace.
-        training: which norms, and how many stages of the backbone.
+        training: which norms, how many stages of the backbone, or all but the dense head.
     """
     if training.frozen_stages:
         for layer in backbone.layers_up_to(model, f"C{training.frozen_stages}"):
             layer.trainable = False
+    if training.use_frozen_detector:
+        freeze_detector(model)
     norms = model.layers if training.use_frozen_norms else []
     if training.use_frozen_backbone_norms and not norms:
         norms = backbone.layers_up_to(model, "C5")
@@ -99,15 +103,39 @@ def initialise(model: keras.Model, init: str) -> None:
     if not init:
         return
     if init.endswith(".npz"):
-        weights.load(model, init)
+        weights.assign(model, _with_own_dense(model, weights.read_npz(init)), init)
     elif init.endswith(".weights.h5"):
         if not pathlib.Path(init).is_file():
             raise ValueError(f"`init`: {init}: no such file")
         model.load_weights(init)
     else:
         source = runtime.load_keras(init)
-        weights.assign(model, {name: variable.numpy() for name, variable in weights.names(source).items()}, init)
+        values = {name: variable.numpy() for name, variable in weights.names(source).items()}
+        weights.assign(model, _with_own_dense(model, values), init)
     logging.info("starting from %s", init)
+
+
+def _with_own_dense(model, values):
+    """Lets a dense head start where it stands when the source has none at all."""
+    if any(name.startswith(_DENSE_PREFIX) for name in values):
+        return values
+    own = {name: value.numpy() for name, value in weights.names(model).items() if name.startswith(_DENSE_PREFIX)}
+    return {**values, **own}
+
+
+def freeze_detector(model: keras.Model) -> None:
+    """Lets nothing but the dense head learn.
+
+    Args:
+        model: a RetinaFace.
+
+    Raises:
+        ValueError: if it has no dense head.
+    """
+    if not model.config.network.dense:
+        raise ValueError("`use_frozen_detector` needs a dense head: set `dense`")
+    for layer in model.layers:
+        layer.trainable = layer.name.startswith(_DENSE_PREFIX)
 
 
 class StopOnNonFinite(keras.callbacks.Callback):

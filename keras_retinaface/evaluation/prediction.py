@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import pathlib
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from absl import logging
 
-from keras_retinaface.evaluation import wider_face
-
+# Whose rules: those of the official code, or those of its common Python port.
+COMPATS = ("matlab", "python")
 # x, y, width, height, score; and in this project's own files, when landmarks are wanted, five (x, y) after them.
 NUM_COLUMNS = 5
 NUM_COLUMNS_WITH_LANDMARKS = 15
@@ -30,7 +30,8 @@ def read(
             number are left out; "python": the announced number is not looked at.
 
     Returns:
-        "event/image" -> float64 `[n, 5]` in file order, and the names without a file.
+        "event/image" -> float64 `[n, 5]` in file order (`[n, 15]` in files with landmarks), and the names without a
+        file.
 
     Raises:
         FileNotFoundError: if there is no such directory, or it holds none of the files.
@@ -49,11 +50,11 @@ def read(
             missing.append(name)
             continue
         _check_title(text.partition("\n")[0], path, name, known)
-        predictions[name] = parse(text, where=path, compat=compat)[:, :NUM_COLUMNS]
+        predictions[name] = parse(text, where=path, compat=compat)
     if names and not predictions:
         raise FileNotFoundError(f"{directory} holds none of {len(names)} files. {_explain_layout(directory, names)}")
     if missing:
-        logging.warning("%s", _describe_missing(missing, names))
+        logging.warning("%s%s", _describe_missing(missing, names), _describe_strangers(directory, known))
     return predictions, missing
 
 
@@ -71,8 +72,8 @@ def parse(text: str, *, where: str, compat: str = "matlab") -> np.ndarray:
     Raises:
         ValueError: `file:line` and what is wrong there.
     """
-    if compat not in wider_face.COMPATS:
-        raise ValueError(f"`compat` must be one of {wider_face.COMPATS}. Received: compat={compat!r}")
+    if compat not in COMPATS:
+        raise ValueError(f"`compat` must be one of {COMPATS}. Received: compat={compat!r}")
     _, _, rest = text.partition("\n")
     count, _, body = rest.partition("\n")
     try:
@@ -124,6 +125,41 @@ def write(directory: str | os.PathLike, name: str, rows: np.ndarray) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def stack(
+    predictions: Mapping[str, np.ndarray], names: Sequence[str], *, is_sorted: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lays the detections of images after another.
+
+    Args:
+        predictions: "event/image" -> float `[n, 5]`, or `[n, 15]` with landmarks, which are left out; an image that is
+            not there has no detections.
+        names: of the images, in the order wanted.
+        is_sorted: whether to bring those of an image into the order of their scores, best first; equal ones stay.
+
+    Returns:
+        float64 `[D, 5]`, and how many rows each image has, int64 `[images]`.
+
+    Raises:
+        ValueError: if a detection is not five finite numbers.
+    """
+    rows = []
+    for name in names:
+        image = np.asarray(predictions.get(name, np.zeros((0, NUM_COLUMNS))), np.float64)
+        if image.ndim != 2 or image.shape[1] not in (NUM_COLUMNS, NUM_COLUMNS_WITH_LANDMARKS):
+            raise ValueError(f"`predictions` must be [n, 5] or [n, 15]. Received: {image.shape} for {name}")
+        image = image[:, :NUM_COLUMNS]
+        if is_sorted and np.any(image[1:, 4] > image[:-1, 4]):
+            image = image[np.argsort(-image[:, 4], kind="stable")]
+        rows.append(image)
+    counts = np.array([len(image) for image in rows], np.int64)
+    detections = np.concatenate([np.zeros((0, NUM_COLUMNS)), *rows])
+    if not np.isfinite(detections).all():
+        row = int(np.flatnonzero(~np.isfinite(detections).all(axis=1))[0])
+        name = names[int(np.searchsorted(np.cumsum(counts), row, side="right"))]
+        raise ValueError(f"`predictions` must be finite. Received: {detections[row].tolist()} for {name}")
+    return detections, counts
 
 
 def _umask() -> int:
@@ -195,6 +231,13 @@ def _explain_layout(directory, names: Collection[str]) -> str:
         if len(parts) > 2:
             return f"The files are further down, in {path.parent.parent}. {wanted}"
     return f"No file there has the name of an image. {wanted}"
+
+
+def _describe_strangers(directory, known: frozenset[str]) -> str:
+    # A misspelt name is the usual cause of a missing file.
+    files = (path.relative_to(directory) for path in pathlib.Path(directory).rglob("*.txt"))
+    strangers = sorted(str(path) for path in files if path.with_suffix("").as_posix() not in known)
+    return f"; {len(strangers)} files belong to no image, as {strangers[0]}" if strangers else ""
 
 
 def _describe_missing(missing: list[str], names: Collection[str]) -> str:

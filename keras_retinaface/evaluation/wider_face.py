@@ -9,8 +9,9 @@ from collections.abc import Collection, Mapping
 import numpy as np
 import scipy.io
 
+from keras_retinaface.evaluation import overlap, prediction
+
 SUBSETS = ("easy", "medium", "hard")
-COMPATS = ("matlab", "python")
 NUM_THRESHOLDS = 1000
 # Written as the official code does: linspace and arange differ in the last bits, and scores may sit on a threshold.
 THRESHOLDS = 1.0 - np.arange(1, NUM_THRESHOLDS + 1) / NUM_THRESHOLDS
@@ -167,9 +168,9 @@ def precision_recall(
     Returns:
         One curve by subset.
     """
-    if compat not in COMPATS:
-        raise ValueError(f"`compat` must be one of {COMPATS}. Received: compat={compat!r}")
-    detections, counts = _stack(predictions, ground_truth.names, is_sorted=compat == "matlab")
+    if compat not in prediction.COMPATS:
+        raise ValueError(f"`compat` must be one of {prediction.COMPATS}. Received: compat={compat!r}")
+    detections, counts = prediction.stack(predictions, ground_truth.names, is_sorted=compat == "matlab")
     best = _best_faces(detections, counts, ground_truth, iou_threshold)
     steps = _threshold_steps(detections[:, 4], counts, compat)
     return {subset: _curve(best, steps, ground_truth.keep[subset]) for subset in SUBSETS}
@@ -189,63 +190,16 @@ def average_precision(curve: Curve) -> float:
     return float(np.sum(np.diff(recall) * envelope[1:]))
 
 
-def _stack(predictions, names, *, is_sorted: bool) -> tuple[np.ndarray, np.ndarray]:
-    # All detections as float64 [D, 5] in the order of `names`, and how many each image has.
-    rows = []
-    for name in names:
-        image = np.asarray(predictions.get(name, np.zeros((0, 5))), np.float64)
-        if image.ndim != 2 or image.shape[1] != 5:
-            raise ValueError(f"`predictions` must be [n, 5] an image. Received: {image.shape} for {name}")
-        if is_sorted and np.any(image[1:, 4] > image[:-1, 4]):
-            image = image[np.argsort(-image[:, 4], kind="stable")]
-        rows.append(image)
-    counts = np.array([len(image) for image in rows], np.int64)
-    detections = np.concatenate([np.zeros((0, 5)), *rows])
-    if not np.isfinite(detections).all():
-        row = int(np.flatnonzero(~np.isfinite(detections).all(axis=1))[0])
-        name = names[int(np.searchsorted(np.cumsum(counts), row, side="right"))]
-        raise ValueError(f"`predictions` must be finite. Received: {detections[row].tolist()} for {name}")
-    return detections, counts
-
-
 def _best_faces(detections, counts, ground_truth: GroundTruth, iou_threshold: float) -> np.ndarray:
     # The row that each detection overlaps most, of all rows of its image, or -1 where that is under the threshold.
     # Whether the row is kept or already found plays no part, so one pass serves all subsets.
-    ends = np.cumsum(counts)
-    pairs = []
-    for image in np.flatnonzero(counts):
-        first_face, last_face = ground_truth.offsets[image : image + 2]
-        first = ends[image] - counts[image]
-        face, detection, overlap = _overlaps(
-            ground_truth.boxes[first_face:last_face], detections[first : ends[image], :4], iou_threshold
-        )
-        pairs.append((face + first_face, detection + first, overlap))
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    pairs = overlap.find(ground_truth.boxes, ground_truth.offsets, detections[:, :4], offsets, iou_threshold, pixel=1)
     best = np.full(len(detections), -1, np.int64)
-    if pairs:
-        face, detection, overlap = (np.concatenate(column) for column in zip(*pairs))
-        # The last write wins, so the largest overlap goes last, and of equal ones the first face.
-        order = np.lexsort((-face, overlap))
-        best[detection[order]] = face[order]
+    # The last write wins, so the largest overlap goes last, and of equal ones the first face.
+    order = np.lexsort((-pairs.faces, pairs.overlaps))
+    best[pairs.detections[order]] = pairs.faces[order]
     return best
-
-
-def _overlaps(faces, boxes, iou_threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    # Indices of face and box, and overlap, of the pairs that reach the threshold. A pixel at both ends counts (+1), and
-    # each formula keeps the official order of operations: overlaps of exactly the threshold occur.
-    x1, y1 = faces[:, None, 0], faces[:, None, 1]
-    x2, y2 = x1 + faces[:, None, 2], y1 + faces[:, None, 3]
-    left, top = np.ascontiguousarray(boxes[:, 0]), np.ascontiguousarray(boxes[:, 1])
-    right, bottom = left + boxes[:, 2], top + boxes[:, 3]
-    width = np.minimum(x2, right) - np.maximum(x1, left) + 1  # [faces, boxes]
-    height = np.minimum(y2, bottom) - np.maximum(y1, top) + 1
-    pair = np.flatnonzero((width > 0) & (height > 0))
-    face, box = np.divmod(pair, len(boxes))
-    intersection = width.ravel()[pair] * height.ravel()[pair]
-    face_area = ((x2 - x1 + 1) * (y2 - y1 + 1))[:, 0]
-    box_area = (right - left + 1) * (bottom - top + 1)
-    overlap = intersection / (face_area[face] + box_area[box] - intersection)
-    hit = overlap >= iou_threshold
-    return face[hit], box[hit], overlap[hit]
 
 
 def _threshold_steps(scores, counts, compat: str) -> np.ndarray:

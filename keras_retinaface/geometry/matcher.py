@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from keras_retinaface.geometry import anchor
@@ -20,6 +21,9 @@ _MARGIN = 1e-2
 # Under any face, so that a threshold of zero does not pair everything with everything.
 _SMALLEST_IOU = 1e-3
 _NO_FACE = -1
+# Keys are int64: the overlap's bits, then the face. A claim sets a bit over both.
+_CLAIM = 1 << 62
+_LOW_WORD = (1 << 32) - 1
 
 
 class Assignment(NamedTuple):
@@ -92,18 +96,13 @@ def assign(
     offset = image_ids * kinds.num_anchors + tf.where(is_ignored, num_all, 0)  # [N]
 
     keys = _best_faces(boxes, offset, 2 * num_all, kinds, max(negative_iou, _SMALLEST_IOU))
-    usable, ignored = keys[:num_all], keys[num_all:]
-    overlap = _unpack_iou(usable)
-    is_between = (overlap >= negative_iou) | (_unpack_iou(ignored) >= negative_iou)
-    state = tf.where(overlap > positive_iou, POSITIVE, tf.where(is_between, IGNORED, NEGATIVE))
     if keep_best_anchor:
-        claims, claim_keys = _best_anchors(boxes, offset, kinds)
-        claimed = tf.math.unsorted_segment_max(claim_keys, claims, 2 * num_all)  # [2 B A]
-        has_claim = claimed > 0
-        state = tf.where(has_claim[num_all:] & (state == NEGATIVE), IGNORED, state)
-        state = tf.where(has_claim[:num_all], POSITIVE, state)
-        usable = tf.where(has_claim[:num_all], claimed[:num_all], usable)
-    anchors = tf.cast(tf.where(state == POSITIVE)[:, 0], tf.int32)  # [P]
+        keys = tf.tensor_scatter_nd_max(keys, *_claims(boxes, offset, kinds))
+    usable, ignored = keys[:num_all], keys[num_all:]
+    is_positive = usable > _threshold(positive_iou) + _LOW_WORD
+    is_between = (usable >= _threshold(negative_iou)) | (ignored >= _threshold(negative_iou))
+    state = tf.where(is_positive, POSITIVE, tf.where(is_between, IGNORED, NEGATIVE))
+    anchors = tf.cast(tf.where(is_positive)[:, 0], tf.int32)  # [P]
     return Assignment(
         state=tf.reshape(state, [num_images, kinds.num_anchors]),
         anchors=anchors,
@@ -134,7 +133,7 @@ def _grow(boxes: tf.Tensor, smallest: float) -> tf.Tensor:
     return tf.concat([centre - half, centre + half], axis=-1)
 
 
-def _best_faces(boxes: tf.Tensor, offset: tf.Tensor, num_segments: tf.Tensor, kinds: _Kinds, iou: float) -> tf.Tensor:
+def _best_faces(boxes: tf.Tensor, offset: tf.Tensor, num_keys: tf.Tensor, kinds: _Kinds, iou: float) -> tf.Tensor:
     """Finds the packed best face of every anchor with an overlap of at least `iou`; elsewhere the key is not positive.
 
     Source of the bound: the intersection is at least `iou` times the larger area, so the shared width is at least that
@@ -171,16 +170,15 @@ def _best_faces(boxes: tf.Tensor, offset: tf.Tensor, num_segments: tf.Tensor, ki
         cell = tf.stack([local % columns, local // columns], axis=-1) + tf.gather(low, entry)  # [P, 2]
         face, kind = entry // num_kinds, entry % num_kinds
         anchors, overlap = _anchor_and_iou(tf.gather(boxes, face), cell, kind, kinds)
-        segment = tf.gather(offset, face) + anchors
-        found = tf.math.unsorted_segment_max(_pack(overlap, face), segment, num_segments)
-        return start + MAX_PAIRS, tf.maximum(keys, found)
+        rows = tf.gather(offset, face) + anchors
+        return start + MAX_PAIRS, tf.tensor_scatter_nd_max(keys, rows[:, None], _pack(overlap, face))
 
-    keys = tf.fill([num_segments], tf.constant(_NO_FACE, tf.int64))
+    keys = tf.fill([num_keys], tf.constant(_NO_FACE, tf.int64))
     return tf.while_loop(is_left, take_chunk, (tf.constant(0), keys), parallel_iterations=1)[1]
 
 
-def _best_anchors(boxes: tf.Tensor, offset: tf.Tensor, kinds: _Kinds) -> tuple[tf.Tensor, tf.Tensor]:
-    """Finds the anchor that overlaps each face most, and its packed key; the key of an empty box is 0 or less."""
+def _claims(boxes: tf.Tensor, offset: tf.Tensor, kinds: _Kinds) -> tuple[tf.Tensor, tf.Tensor]:
+    """Finds the anchor that overlaps each face most, `[N, 1]`, and a key that beats every key without a claim."""
     centre = 0.5 * (boxes[:, :2] + boxes[:, 2:])
     # No anchor of a kind overlaps more than the one nearest to the face's centre.
     cell = tf.cast(tf.math.ceil(centre[:, None, :] / kinds.stride[:, None]), tf.int32) - 1  # [N, K, 2]
@@ -190,8 +188,10 @@ def _best_anchors(boxes: tf.Tensor, offset: tf.Tensor, kinds: _Kinds) -> tuple[t
     anchors, overlap = _anchor_and_iou(boxes[:, None, :], cell, tf.repeat(kind, num_faces, axis=0), kinds)
     best = tf.argmax(overlap, axis=-1, output_type=tf.int32)
     overlap = tf.gather(overlap, best, batch_dims=1)
-    key = tf.where(overlap > 0.0, _pack(overlap, tf.range(num_faces)), tf.constant(_NO_FACE, tf.int64))
-    return offset + tf.gather(anchors, best, batch_dims=1), key
+    key = _pack(overlap, tf.range(num_faces)) + _CLAIM
+    # A box outside the image overlaps nothing.
+    key = tf.where(overlap > 0.0, key, tf.constant(_NO_FACE, tf.int64))
+    return (offset + tf.gather(anchors, best, batch_dims=1))[:, None], key
 
 
 def _anchor_and_iou(boxes: tf.Tensor, cell: tf.Tensor, kind: tf.Tensor, kinds: _Kinds) -> tuple[tf.Tensor, tf.Tensor]:
@@ -214,10 +214,10 @@ def _pack(overlap: tf.Tensor, face: tf.Tensor) -> tf.Tensor:
     return high + tf.cast(tf.int32.max - face, tf.int64)
 
 
-def _unpack_iou(keys: tf.Tensor) -> tf.Tensor:
-    bits = tf.bitwise.right_shift(tf.maximum(keys, 0), tf.constant(32, tf.int64))
-    return tf.bitcast(tf.cast(bits, tf.int32), tf.float32)
+def _threshold(iou: float) -> int:
+    """Returns the lowest key of an overlap."""
+    return int(np.float32(iou).view(np.int32)) << 32
 
 
 def _unpack_face(keys: tf.Tensor) -> tf.Tensor:
-    return tf.int32.max - tf.cast(tf.bitwise.bitwise_and(keys, tf.constant(0xFFFFFFFF, tf.int64)), tf.int32)
+    return tf.int32.max - tf.cast(tf.bitwise.bitwise_and(keys, tf.constant(_LOW_WORD, tf.int64)), tf.int32)

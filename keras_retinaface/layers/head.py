@@ -8,23 +8,27 @@ from keras_retinaface.geometry import landmark
 
 # Numbers per anchor of each output.
 SHAPES = {"scores": (2,), "box_deltas": (4,), "landmark_deltas": (landmark.NUM_LANDMARKS, 2)}
-_PREFIXES = {"scores": "class", "box_deltas": "box", "landmark_deltas": "landmark"}
+# Code of a face's shape and colours (128), camera (7), light (9); only where the model has a dense head.
+DENSE_SHAPE = (144,)
+_PREFIXES = {"scores": "class", "box_deltas": "box", "landmark_deltas": "landmark", "mesh_code": "dense"}
 
 
-def build(levels: dict, num_anchors: int, *, use_shared_heads: bool) -> dict:
+def build(levels: dict, num_anchors: int, *, use_shared_heads: bool, dense: bool = False) -> dict:
     """Builds the outputs of a model.
 
     Args:
         levels: feature maps by name, finest first.
         num_anchors: anchors on one location.
         use_shared_heads: one convolution an output for all levels, or one per level.
+        dense: whether there is a dense head.
 
     Returns:
         `scores` `[B, A, 2]` (logits of background and face), `box_deltas` `[B, A, 4]` and `landmark_deltas`
-        `[B, A, 5, 2]`, anchors in the order of `anchor.generate`, float32 under mixed precision too.
+        `[B, A, 5, 2]`, with a dense head `mesh_code` `[B, A, 144]`; anchors in the order of
+        `anchor.generate`, float32 under mixed precision too.
     """
     outputs = {}
-    for key, shape in SHAPES.items():
+    for key, shape in {**SHAPES, **({"mesh_code": DENSE_SHAPE} if dense else {})}.items():
         prefix, rows = _PREFIXES[key], []
         per_anchor = shape[0] * (shape[1] if len(shape) > 1 else 1)
         head = None
@@ -32,7 +36,15 @@ def build(levels: dict, num_anchors: int, *, use_shared_heads: bool) -> dict:
             if head is None or not use_shared_heads:
                 suffix = "head" if use_shared_heads else name
                 # Logits and offsets lose too much in half precision.
-                head = keras.layers.Conv2D(num_anchors * per_anchor, 1, dtype="float32", name=f"{prefix}_{suffix}")
+                # Zeros are the mean face where the other heads see it, the start that `mesh.dense_loss` is made for.
+                initial = "zeros" if key == "mesh_code" else "glorot_uniform"
+                head = keras.layers.Conv2D(
+                    num_anchors * per_anchor,
+                    1,
+                    kernel_initializer=initial,
+                    dtype="float32",
+                    name=f"{prefix}_{suffix}",
+                )
             rows.append(keras.layers.Reshape((-1, *shape), dtype="float32", name=f"{prefix}_rows_{name}")(head(x)))
         if len(rows) == 1:
             outputs[key] = keras.layers.Identity(dtype="float32", name=key)(rows[0])

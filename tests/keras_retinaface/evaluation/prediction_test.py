@@ -35,7 +35,8 @@ def test_landmarks_ride_behind_the_score(tmp_path):
     prediction.write(tmp_path, NAMES[0], rows)
     path = tmp_path / f"{NAMES[0]}.txt"
     np.testing.assert_array_equal(prediction.parse(path.read_text(), where="x"), rows[np.argsort(-rows[:, 4])])
-    assert prediction.read(tmp_path, NAMES[:1])[0][NAMES[0]].shape == (4, 5)
+    stacked, _ = prediction.stack(prediction.read(tmp_path, NAMES[:1])[0], NAMES[:1])
+    np.testing.assert_array_equal(stacked, rows[np.argsort(-rows[:, 4]), :5])
 
 
 @pytest.mark.parametrize("title", ["0--A/0_A_1.jpg", "0_A_1.jpg", "0_A_1", "./0--A/0_A_1.jpg", "anything"])

@@ -86,7 +86,7 @@ def test_mini_curves_equal_the_public_port_at_every_threshold(ground_truth, pred
         np.testing.assert_array_equal(curves[subset].recall, expected["recall"][i])
 
 
-@pytest.mark.parametrize("compat", wider_face.COMPATS)
+@pytest.mark.parametrize("compat", prediction.COMPATS)
 @pytest.mark.parametrize("kind", ["probabilities", "logits", "negative", "on thresholds"])
 def test_random_sets_equal_the_protocol_told_in_loops(ground_truth, kind, compat):
     rng = np.random.default_rng(3)
@@ -152,7 +152,7 @@ def test_overlap_of_exactly_one_half_finds_a_face():
 
 def test_equal_scores_give_zero_as_the_official_code_does():
     rows = np.array([[0, 0, 9, 9, 0.5], [50, 0, 9, 9, 0.5]])
-    for compat in wider_face.COMPATS:
+    for compat in prediction.COMPATS:
         assert wider_face.evaluate({"0--A/a": rows}, _one_image([[0, 0, 9, 9]]), compat=compat)["hard"] == 0
 
 
@@ -178,7 +178,7 @@ def test_only_equals_a_ground_truth_that_never_had_the_others(ground_truth, pred
 def test_errors_name_what_came(ground_truth, predictions, tmp_path):
     with pytest.raises(ValueError, match=r"1 images are not in the ground truth. Received: '9--X/y' first"):
         wider_face.evaluate(predictions, ground_truth, only=["9--X/y"])
-    with pytest.raises(ValueError, match=r"must be \[n, 5\] an image. Received: \(2, 4\) for 0--A/a"):
+    with pytest.raises(ValueError, match=r"must be \[n, 5\] or \[n, 15\]. Received: \(2, 4\) for 0--A/a"):
         wider_face.evaluate({"0--A/a": np.zeros((2, 4))}, _one_image([[0, 0, 9, 9]]))
     with pytest.raises(ValueError, match="must be finite. Received: .*nan.* for 0--A/a"):
         wider_face.evaluate({"0--A/a": np.full((1, 5), np.nan)}, _one_image([[0, 0, 9, 9]]))

@@ -1,0 +1,1 @@
+"""Measurements beside what users would pick instead; never run by pytest."""

@@ -1,0 +1,72 @@
+"""Finds image files that would stop a run in its middle, before it starts; no TensorFlow here."""
+
+from __future__ import annotations
+
+import os
+from concurrent import futures
+
+import numpy as np
+import PIL.Image
+from absl import logging
+
+from data_pipeline import record as record_lib
+
+# The last bytes of a whole file; formats without such a mark are decoded. MPO is what some cameras' JPEGs hold.
+_ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";", "BMP": None}
+
+
+def check(images: str, records: list[record_lib.Record], bad_data: record_lib.BadData) -> list[record_lib.Record]:
+    """Leaves out records whose image is missing, unreadable or cut off; boxes outside their image become ignored.
+
+    Only headers and ends of files are read, some thousands a second; a file that does not end as its format does is
+    decoded to be sure.
+
+    Args:
+        images: folder that the records' names start from.
+        records: of any reader.
+        bad_data: what to do with a faulty image.
+
+    Returns:
+        The good records. How many faces lie outside their image, or have no area, is logged.
+    """
+    if not os.path.isdir(images or ""):
+        raise ValueError(f"`images` must be a folder. Received: images={images!r}")
+    paths = [os.path.join(images, record.image) for record in records]
+    kept, num_outside = [], 0
+    with futures.ThreadPoolExecutor() as pool:
+        for record, path, (size, fault) in zip(records, paths, pool.map(inspect, paths)):
+            if fault:
+                bad_data.add(f"{record.where}: {path}" if record.where else path, "a whole image", fault)
+                bad_data.num_skipped += 1
+                continue
+            is_outside = (record.boxes[:, :2] >= size).any(axis=1) | (record.boxes[:, 2:] <= 0).any(axis=1)
+            num_outside += int((is_outside & ~record.is_ignored).sum())
+            record.is_ignored[is_outside] = True
+            kept.append(record)
+    num_empty = sum(int((r.boxes[:, 2:] <= r.boxes[:, :2]).any(axis=1).sum()) for r in kept)
+    if num_outside or num_empty:
+        logging.warning("ignoring %d faces outside their image and %d without area", num_outside, num_empty)
+    return kept
+
+
+def inspect(path: str) -> tuple[np.ndarray, str]:
+    """Returns an image's (width, height) and what is wrong with the file, an empty string if nothing is."""
+    none = np.zeros(2)
+    try:
+        with PIL.Image.open(path) as image:
+            size = np.array(image.size)
+            if image.format not in _ENDS:
+                return none, f"a {image.format} file; {', '.join(_ENDS)} can be read"
+            if not _has_end(path, _ENDS[image.format]):
+                image.load()
+    except FileNotFoundError:
+        return none, "no such file"
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all three for broken files.
+        return none, f"{os.path.getsize(path)} bytes: {error}"
+    return size, ""
+
+
+def _has_end(path: str, end: bytes | None) -> bool:
+    with open(path, "rb") as file:
+        file.seek(-len(end or b""), os.SEEK_END)
+        return file.read() == end

@@ -1,0 +1,185 @@
+r"""Measures a model, or predictions from elsewhere, by the official protocols.
+
+    python evaluate_main.py --model=mobilenet025 --images=WIDER_val/images --ground_truth=DIR --json=result.json
+    python evaluate_main.py --predictions=DIR --ground_truth=DIR --curves=DIR
+    python evaluate_main.py --model=retinaface.tflite --images=DIR --landmarks=label.txt
+    python evaluate_main.py --model=mobilenet025 --images=originalPics --fddb=FDDB-folds --curves=DIR
+    python evaluate_main.py --dense=AFLW2000 --meshes=predicted.npz
+
+--ground_truth holds the official wider_{face,easy,medium,hard}_val.mat. Ctrl-C and start again: a run with
+--predictions_out goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+
+from absl import app, flags, logging
+
+from keras_retinaface import config, detector, resizing, runtime
+from keras_retinaface.evaluation import annotation, fddb, prediction, report, runner, wider_face
+
+# Average precision wants the doubtful detections too; these are what the public numbers were measured with.
+SCORE_THRESHOLD, MAX_FACES = 0.02, 750
+
+_MODEL = flags.DEFINE_string("model", None, f"{runtime.KINDS[0].upper()}{runtime.KINDS[1:]}.")
+_PREDICTIONS = flags.DEFINE_string(
+    "predictions", None, "Folder of EVENT/IMAGE.txt in the official format instead of a model; one file for --fddb."
+)
+_IMAGES = flags.DEFINE_string("images", None, "Folder of the data set's images.")
+_GROUND_TRUTH = flags.DEFINE_string("ground_truth", None, "Folder of the official WIDER FACE ground truth.")
+_LANDMARKS = flags.DEFINE_string(
+    "landmarks",
+    None,
+    "Annotated points: RetinaFace label.txt, 300-W/dlib .xml, or .csv. Image paths start at --images.",
+)
+_FDDB = flags.DEFINE_string("fddb", None, "Folder of FDDB-fold-*-ellipseList.txt.")
+_DENSE = flags.DEFINE_string("dense", None, "True meshes: folder of AFLW2000-3D, or .npz (see evaluation/dense.py).")
+_MESHES = flags.DEFINE_string("meshes", None, "Predicted meshes for --dense, .npz.")
+_PARTIAL = flags.DEFINE_bool(
+    "partial", False, "Cut the ground truth to the images that --images (without it, --predictions) holds."
+)
+_COMPAT = flags.DEFINE_enum(
+    "compat", "matlab", prediction.COMPATS, "Rules of the official code, or of its common Python port."
+)
+_JSON = flags.DEFINE_string("json", None, "File for the numbers; `-` is standard output.")
+_CURVES = flags.DEFINE_string("curves", None, "Folder for curves as PNG and CSV.")
+_PREDICTIONS_OUT = flags.DEFINE_string(
+    "predictions_out", None, "Folder for the model's predictions; a run resumes there."
+)
+_SCORE_THRESHOLD = flags.DEFINE_float("score_threshold", SCORE_THRESHOLD, "Detections under this score are dropped.")
+_IOU_THRESHOLD = flags.DEFINE_float(
+    "iou_threshold", config.Detection.iou_threshold, "Of two detections that overlap more, the better stays."
+)
+_MAX_FACES = flags.DEFINE_integer("max_faces", MAX_FACES, "Most faces an image.")
+_MIN_FACE = flags.DEFINE_float("min_face", 0.0, "Faces whose shorter side is under this many pixels are dropped.")
+_IMAGE_SIZE = flags.DEFINE_string(
+    "image_size", resizing.ORIGINAL, "What the network sees: `original`, `SHORT,LONG` sides, or the LONG side; pixels."
+)
+_SCALES = flags.DEFINE_list("scales", [], "Short sides in pixels to look at in turn, e.g. 500,800,1100,1400,1700.")
+_FLIP = flags.DEFINE_bool("flip", False, "Look at mirrored images too.")
+_VOTING = flags.DEFINE_bool("voting", False, "Average a face over scales, flips and tiles instead of taking the best.")
+_TILE = flags.DEFINE_integer("tile", None, "Cut images larger than this into overlapping tiles; pixels.")
+_NUM_THREADS = flags.DEFINE_integer("num_threads", None, "Threads of the network; all for TensorFlow, one for LiteRT.")
+
+_OPTIONS = {
+    "score_threshold": _SCORE_THRESHOLD,
+    "iou_threshold": _IOU_THRESHOLD,
+    "max_faces": _MAX_FACES,
+    "min_face": _MIN_FACE,
+    "image_size": _IMAGE_SIZE,
+    "scales": _SCALES,
+    "flip": _FLIP,
+    "voting": _VOTING,
+    "tile": _TILE,
+}
+
+
+def make_detector() -> detector.Detector:
+    """Builds the detector that the flags describe."""
+    return detector.Detector(
+        _MODEL.value,
+        score_threshold=_SCORE_THRESHOLD.value,
+        iou_threshold=_IOU_THRESHOLD.value,
+        max_faces=_MAX_FACES.value,
+        image_size=resizing.parse_size(_IMAGE_SIZE.value),
+        scales=[int(side) for side in _SCALES.value],
+        use_flip=_FLIP.value,
+        use_voting=_VOTING.value,
+        tile=_TILE.value,
+        min_face=_MIN_FACE.value,
+        num_threads=_NUM_THREADS.value,
+    )
+
+
+def predict(paths: list[str], report: dict) -> dict:
+    """Returns the predictions for images, by path without extension, of the model or from files."""
+    if _PREDICTIONS.value:
+        names = [os.path.splitext(path)[0] for path in paths]
+        predictions, missing = prediction.read(_PREDICTIONS.value, names, compat=_COMPAT.value)
+        report["missing_predictions"] = len(missing)
+        return predictions
+    settings = {"model": runner.fingerprint(_MODEL.value), **{name: flag.value for name, flag in _OPTIONS.items()}}
+    predictions, report["seconds_per_image"] = runner.detect(
+        make_detector(), _IMAGES.value, paths, output=_PREDICTIONS_OUT.value, settings=settings
+    )
+    return predictions
+
+
+def present(paths: list[str]) -> list[str]:
+    """Returns the images to look at, by the rules of --partial."""
+    if _IMAGES.value:
+        return runner.find_images(_IMAGES.value, paths, is_partial=_PARTIAL.value)
+    if _PARTIAL.value:
+        return [path for path in paths if pathlib.Path(_PREDICTIONS.value, path).with_suffix(".txt").is_file()]
+    return paths
+
+
+def evaluate() -> dict:
+    """Measures what the flags name."""
+    numbers, paths = {}, []
+    if _GROUND_TRUTH.value:
+        ground_truth = wider_face.load_ground_truth(_GROUND_TRUTH.value)
+        wider_paths = present([f"{name}.jpg" for name in ground_truth.names])
+        ground_truth = ground_truth.select([os.path.splitext(path)[0] for path in wider_paths])
+        paths += wider_paths
+    if _LANDMARKS.value:
+        annotations = annotation.read(_LANDMARKS.value)
+        there = set(present([image.image for image in annotations]))
+        annotations = [image for image in annotations if image.image in there]
+        paths += [image.image for image in annotations]
+    if _FDDB.value:
+        faces = fddb.read_ellipses(_FDDB.value)
+        there = set(present([f"{name}.jpg" for name in faces]))
+        faces = {name: ellipses for name, ellipses in faces.items() if f"{name}.jpg" in there}
+        paths += [f"{name}.jpg" for name in faces]
+    if not paths:
+        return report.of_dense(_MESHES.value, _DENSE.value)
+    is_file = bool(_PREDICTIONS.value) and os.path.isfile(_PREDICTIONS.value)
+    predictions = fddb.read_detections(_PREDICTIONS.value) if is_file else predict(list(dict.fromkeys(paths)), numbers)
+
+    result, curves = {}, _CURVES.value
+    if _GROUND_TRUTH.value:
+        result.update(report.of_wider_face(predictions, ground_truth, compat=_COMPAT.value, curves=curves))
+    if _LANDMARKS.value:
+        result.update(report.of_landmarks(predictions, annotations, curves=curves))
+    if _FDDB.value:
+        result.update(report.of_fddb(predictions, faces, _IMAGES.value, curves=curves))
+    if _DENSE.value:
+        result.update(report.of_dense(_MESHES.value, _DENSE.value))
+    return {**result, "partial": _PARTIAL.value, **numbers}
+
+
+def main(argv):
+    """Measures, prints, and writes what the flags name."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {argv[1:]}")
+    measures = (_GROUND_TRUTH.value, _LANDMARKS.value, _FDDB.value)
+    if not any((*measures, _DENSE.value)):
+        raise app.UsageError("give --ground_truth, --landmarks, --fddb or --dense: what to measure by")
+    if any(measures) and bool(_MODEL.value) == bool(_PREDICTIONS.value):
+        raise app.UsageError("give either --model or --predictions")
+    if (_MODEL.value or _FDDB.value) and not _IMAGES.value:
+        raise app.UsageError("--model and --fddb need --images")
+    if bool(_DENSE.value) != bool(_MESHES.value):
+        raise app.UsageError("--dense and --meshes go together")
+    try:
+        numbers = evaluate()
+    except (ValueError, OSError) as error:
+        logging.error("%s", error)
+        return 1
+    except KeyboardInterrupt:
+        logging.error("stopped%s", "; the same command goes on from here" if _PREDICTIONS_OUT.value else "")
+        return 130
+    print(report.to_text(numbers), file=sys.stderr if _JSON.value == "-" else sys.stdout)
+    if _JSON.value == "-":
+        print(report.to_json(numbers), end="")
+    elif _JSON.value:
+        pathlib.Path(_JSON.value).write_text(report.to_json(numbers), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    app.run(main)

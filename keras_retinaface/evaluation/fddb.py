@@ -1,0 +1,194 @@
+"""FDDB: faces as ellipses, discrete and continuous ROC, by the pixel masks of the official program."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+import scipy.optimize
+
+RECTANGLE_COLUMNS, ELLIPSE_COLUMNS = 5, 6
+# The discrete score counts a pair that overlaps by more than this.
+MIN_OVERLAP = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Roc:
+    """Both curves, from the strictest score on.
+
+    Attributes:
+        false_positives: int64 `[T]`, detections that are no face, over all images.
+        discrete: float64 `[T]`, share of the faces whose assigned detection overlaps by more than one half.
+        continuous: float64 `[T]`, summed overlaps of assigned pairs over the number of faces.
+        scores: float64 `[T]`, thresholds.
+    """
+
+    false_positives: np.ndarray
+    discrete: np.ndarray
+    continuous: np.ndarray
+    scores: np.ndarray
+
+    def at(self, false_positives: int) -> tuple[float, float]:
+        """Returns (discrete, continuous) at the last threshold with no more false positives; papers quote 1,000."""
+        within = np.flatnonzero(self.false_positives <= false_positives)
+        return (float(self.discrete[within[-1]]), float(self.continuous[within[-1]])) if within.size else (0.0, 0.0)
+
+
+def read_ellipses(directory: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Reads the annotation of the folds.
+
+    Args:
+        directory: holds `FDDB-fold-*-ellipseList.txt`.
+
+    Returns:
+        Image path without `.jpg` -> float64 `[n, 5]`: two radii (pixels), angle (radians), centre x and y (pixels).
+
+    Raises:
+        FileNotFoundError: if there is no fold.
+        ValueError: `file:line` and what is wrong there.
+    """
+    paths = sorted(pathlib.Path(directory).glob("FDDB-fold-*-ellipseList.txt"))
+    if not paths:
+        raise FileNotFoundError(f"no FDDB-fold-*-ellipseList.txt in {directory}")
+    faces: dict[str, np.ndarray] = {}
+    for path in paths:
+        faces.update({name: rows[:, :5] for name, rows in _read_blocks(path, (6,)).items()})
+    return faces
+
+
+def read_detections(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Reads detections in the official format: name, count, then rows of `x y width height score`, or of ellipses.
+
+    Returns:
+        Image path without `.jpg` -> float64 `[n, 5]`, or `[n, 6]` of ellipses: radii, angle, centre, score.
+
+    Raises:
+        ValueError: `file:line` and what is wrong there.
+    """
+    return _read_blocks(path, (RECTANGLE_COLUMNS, ELLIPSE_COLUMNS))
+
+
+def evaluate(
+    detections: Mapping[str, np.ndarray],
+    faces: Mapping[str, np.ndarray],
+    image_sizes: Mapping[str, tuple[int, int]],
+) -> Roc:
+    """Computes the curves.
+
+    Args:
+        detections: as from `read_detections`; an image that is not there has none.
+        faces: as from `read_ellipses`.
+        image_sizes: (height, width) of every image, pixels: what lies outside has no pixels.
+
+    Returns:
+        One point per different score.
+    """
+    steps = [np.zeros((0, 4))]
+    for name, ellipses in faces.items():
+        rows = np.asarray(detections.get(name, np.zeros((0, RECTANGLE_COLUMNS))), np.float64)
+        if len(rows):
+            steps.append(_image_steps(rows, overlaps(rows, ellipses, image_sizes[name])))
+    steps = np.concatenate(steps)
+    steps = steps[np.argsort(-steps[:, 0], kind="stable")]
+    is_last = np.append(np.diff(steps[:, 0]) != 0, True)[: len(steps)]
+    totals = np.cumsum(steps[:, 1:], axis=0)[is_last]
+    num_faces = max(1, sum(len(ellipses) for ellipses in faces.values()))
+    # Rounded: sums of whole steps up and down drift by some 1e-12.
+    return Roc(
+        false_positives=np.rint(totals[:, 2]).astype(np.int64),
+        discrete=np.rint(totals[:, 0]) / num_faces,
+        continuous=totals[:, 1] / num_faces,
+        scores=steps[is_last, 0],
+    )
+
+
+def overlaps(rows: np.ndarray, ellipses: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+    """Computes intersection over union of pixel masks.
+
+    Args:
+        rows: float64 `[D, 5]` (rectangles) or `[D, 6]` (ellipses), the last column is not looked at.
+        ellipses: float64 `[F, 5]`.
+        image_size: (height, width), pixels.
+
+    Returns:
+        float64 `[D, F]`.
+    """
+    result = np.zeros((len(rows), len(ellipses)))
+    corners = None if rows.shape[1] == ELLIPSE_COLUMNS else _corners(rows, image_size)
+    for face, ellipse in enumerate(ellipses):
+        mask = _mask(ellipse, image_size)
+        if corners is None:
+            others = [_mask(row, image_size) for row in rows]
+            shared = np.array([np.count_nonzero(mask & other) for other in others])
+            area = np.array([np.count_nonzero(other) for other in others])
+        else:
+            x1, y1, x2, y2 = corners
+            sums = cv2.integral(mask).astype(np.int64)
+            shared = sums[y2, x2] - sums[y1, x2] - sums[y2, x1] + sums[y1, x1]
+            area = (x2 - x1) * (y2 - y1)
+        union = area + np.count_nonzero(mask) - shared
+        result[:, face] = np.where(shared > 0, shared / np.maximum(union, 1), 0.0)
+    return result
+
+
+def _image_steps(rows, overlap) -> np.ndarray:
+    # How the image's three counts change at each of its scores: [scores, (score, discrete, continuous, false)].
+    steps, before = [], np.zeros(3)
+    for score in np.unique(rows[:, -1])[::-1]:
+        kept = overlap[rows[:, -1] >= score]
+        pairs = scipy.optimize.linear_sum_assignment(kept, maximize=True)
+        assigned = kept[pairs]
+        found = np.count_nonzero(assigned > MIN_OVERLAP)
+        after = np.array([found, assigned.sum(), len(kept) - found])
+        steps.append([score, *(after - before)])
+        before = after
+    return np.array(steps)
+
+
+def _mask(ellipse, image_size) -> np.ndarray:
+    # uint8 0 or 1. The official program draws with whole numbers: radii cut, centre rounded.
+    mask = np.zeros(image_size, np.uint8)
+    first, second, angle, x, y = ellipse[:5]
+    centre = (int(np.floor(x + 0.5)), int(np.floor(y + 0.5)))
+    cv2.ellipse(mask, centre, (int(first), int(second)), float(np.degrees(angle)), 0, 360, 1, -1)
+    return mask
+
+
+def _corners(rows, image_size) -> tuple[np.ndarray, ...]:
+    # Rounded, the last pixel included, cut to the image: x1, y1 and, one past the end, x2, y2.
+    height, width = image_size
+    first = np.floor(rows[:, :2] + 0.5).astype(np.int64)
+    last = np.floor(rows[:, :2] + rows[:, 2:4] + 0.5).astype(np.int64) + 1
+    limit = np.array([width, height])
+    first, last = np.clip(first, 0, limit), np.clip(last, 0, limit)
+    return first[:, 0], first[:, 1], np.maximum(first, last)[:, 0], np.maximum(first, last)[:, 1]
+
+
+def _read_blocks(path, columns: tuple[int, ...]) -> dict[str, np.ndarray]:
+    lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+    blocks, number = {}, 0
+    while number < len(lines):
+        name = lines[number].strip()
+        number += 1
+        if not name:
+            continue
+        try:
+            count = int(lines[number])
+        except (IndexError, ValueError):
+            raise ValueError(f"{path}:{number + 1}: expected the number of rows of {name}") from None
+        rows = []
+        for line in range(number + 1, number + 1 + count):
+            try:
+                row = [float(value) for value in lines[line].split()]
+            except (IndexError, ValueError):
+                row = []
+            if len(row) not in columns:
+                raise ValueError(f"{path}:{line + 1}: expected {' or '.join(map(str, columns))} numbers")
+            rows.append(row)
+        blocks[name.removesuffix(".jpg")] = rows
+        number += 1 + count
+    return {name: np.array(rows, np.float64) if rows else np.zeros((0, columns[0])) for name, rows in blocks.items()}

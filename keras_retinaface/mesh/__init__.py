@@ -1,0 +1,1 @@
+"""The dense branch: face model, mesh decoder, renderer and photometric loss."""

@@ -1,0 +1,82 @@
+import numpy as np
+import tensorflow as tf
+
+from keras_retinaface import config as config_lib
+from keras_retinaface import detections
+from keras_retinaface.geometry import anchor, box
+
+ANCHORS = config_lib.Anchors(strides=(8,), sizes=((16.0,),))
+SIZE = (16, 24)  # 2 x 3 locations, one anchor each
+DETECTION = config_lib.Detection(score_threshold=0.5, iou_threshold=0.4, max_faces=4)
+
+
+def _outputs(probabilities, box_deltas=None):
+    p = np.asarray(probabilities, np.float64)
+    logits = np.stack([np.zeros_like(p), np.log(p / (1 - p))], -1).astype(np.float32)
+    shape = p.shape
+    return {
+        "scores": tf.constant(logits),
+        "box_deltas": tf.zeros([*shape, 4]) if box_deltas is None else tf.constant(box_deltas, tf.float32),
+        "landmark_deltas": tf.ones([*shape, 5, 2]),
+    }
+
+
+def test_worked_example():
+    # Anchors of 16 px stand 8 px apart: neighbours overlap 128 / 384 = 1/3, under the threshold of 0.4, so both stay.
+    found = detections.decode(_outputs([[0.9, 0.8, 0.1, 0.2, 0.3, 0.6]]), SIZE, ANCHORS, DETECTION)
+    np.testing.assert_array_equal(found["count"], [3])
+    np.testing.assert_allclose(found["scores"], [[0.9, 0.8, 0.6, 0.0]], atol=1e-6)
+    np.testing.assert_allclose(
+        found["boxes"][0], [[-4, -4, 12, 12], [4, -4, 20, 12], [12, 4, 28, 20], [0, 0, 0, 0]], atol=1e-5
+    )
+    # A landmark offset of 1 is a tenth of the anchor, 1.6 px, from its centre (4, 4).
+    np.testing.assert_allclose(found["landmarks"][0, 0], np.full((5, 2), 5.6), atol=1e-5)
+    np.testing.assert_array_equal(found["landmarks"][0, 3], np.zeros((5, 2)))
+
+
+def test_overlapping_detections_keep_the_best():
+    deltas = np.zeros((1, 6, 4))
+    deltas[0, 1, 0] = -5.0  # moves the second anchor by -5 * 0.1 * 16 = -8 px, onto the first
+    found = detections.decode(_outputs([[0.8, 0.9, 0.1, 0.1, 0.1, 0.1]], deltas), SIZE, ANCHORS, DETECTION)
+    np.testing.assert_array_equal(found["count"], [1])
+    np.testing.assert_allclose(found["scores"][0, 0], 0.9, atol=1e-6)
+
+
+def test_no_face_is_all_zeros():
+    found = detections.decode(_outputs([[0.1] * 6]), SIZE, ANCHORS, DETECTION)
+    assert found["count"] == 0
+    for name in ("boxes", "scores", "landmarks"):
+        np.testing.assert_array_equal(found[name], np.zeros_like(found[name]))
+
+
+def test_batch_of_unknown_size_in_graph_equals_eager():
+    outputs = _outputs(np.random.default_rng(0).uniform(0.01, 0.99, (3, 6)))
+    specs = {name: tf.TensorSpec([None, *value.shape[1:]]) for name, value in outputs.items()}
+    function = tf.function(
+        lambda outputs: detections.decode(outputs, tf.constant(SIZE), ANCHORS, DETECTION), input_signature=[specs]
+    )
+    eager = detections.decode(outputs, SIZE, ANCHORS, DETECTION)
+    for name, value in function(outputs).items():
+        np.testing.assert_allclose(value, eager[name], atol=1e-6)
+
+
+def test_equals_a_slow_numpy_twin():
+    rng = np.random.default_rng(1)
+    anchors = config_lib.Anchors()
+    size = (96, 128)
+    boxes = anchor.generate(size, anchors.strides, anchors.sizes)
+    probabilities = rng.uniform(0.01, 0.99, (1, len(boxes)))
+    deltas = rng.normal(size=(1, len(boxes), 4))
+    detection = config_lib.Detection(score_threshold=0.3, max_faces=100)
+    found = detections.decode(_outputs(probabilities, deltas), size, anchors, detection)
+
+    decoded = box.decode(tf.constant(deltas[0], tf.float32), boxes, anchors.variances).numpy()
+    overlaps = box.iou(decoded, decoded).numpy()
+    kept = []
+    for index in np.argsort(-probabilities[0], kind="stable"):
+        if probabilities[0, index] > 0.3 and all(overlaps[index, other] <= 0.4 for other in kept):
+            kept.append(index)
+    kept = kept[:100]
+    count = int(found["count"][0])
+    assert count == len(kept)
+    np.testing.assert_allclose(found["boxes"][0, :count], decoded[kept], atol=1e-3)

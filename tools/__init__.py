@@ -1,0 +1,1 @@
+"""Programs that make the files the project ships; not part of the package."""
