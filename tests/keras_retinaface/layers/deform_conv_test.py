@@ -104,7 +104,8 @@ def test_saved_model_keeps_the_gradient(tmp_path):
     tf.saved_model.save(module, str(tmp_path), options=tf.saved_model.SaveOptions(experimental_custom_gradients=True))
     features = tf.constant(_features(1, 7, 8, 4))
     gradients = []
-    for function in (layer, tf.saved_model.load(str(tmp_path)).run):
+    loaded = tf.saved_model.load(str(tmp_path))
+    for function in (layer, loaded.run):
         with tf.GradientTape() as tape:
             tape.watch(features)
             loss = tf.reduce_sum(function(features) ** 2)
