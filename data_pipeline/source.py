@@ -14,6 +14,7 @@ from data_pipeline import coco, example, image_check, shard, synthetic, wider_fa
 from data_pipeline import record as record_lib
 
 _NO_END = tf.int64.max
+_WORD = 0xFFFFFFFF
 # Files read at once, and records shuffled at once after that: about 100 MB.
 _OPEN_FILES = 8
 _BUFFER = 1024
@@ -50,10 +51,12 @@ class RecordSource:
         """
 
         def draw(position):
-            # Int64 throughout: the seed may be any, and positions of long runs pass 2^31.
+            # The shuffle looks at the low half of its seeds, so the high half is folded into it: the seed may be any.
             index = tf.random.experimental.index_shuffle(
                 position % self.num_records,
-                tf.stack([tf.constant(seed, tf.int64), position // self.num_records]),
+                tf.stack(
+                    [*tf.unstack(tf.constant([seed & _WORD, seed >> 32], tf.int64)), position // self.num_records]
+                ),
                 tf.constant(self.num_records - 1, tf.int64),
             )
             return position, index
@@ -111,7 +114,7 @@ class ShardSource:
             order = tf.argsort(tf.random.stateless_uniform([len(paths)], seeds))
             files = tf.gather(paths, order), tf.gather(tf.constant(counts, tf.int64), order)
             files = tf.data.Dataset.from_tensor_slices(files)
-            records = files.interleave(_read_file, cycle_length=_OPEN_FILES, deterministic=True)
+            records = files.interleave(_read_file, cycle_length=_OPEN_FILES)
             mixed = tf.random.stateless_uniform([], seeds, maxval=tf.int64.max, dtype=tf.int64)
             return records.shuffle(_BUFFER, seed=mixed, reshuffle_each_iteration=False)
 

@@ -124,7 +124,7 @@ def _convolve(features, offsets, mask, kernel, origin, size, *, taps, is_sparse)
         return tf.map_fn(
             convolve_tile,
             tf.range(tf.shape(origin)[0]),
-            fn_output_signature=tf.TensorSpec([None, kernel.shape[1]], kernel.dtype),
+            fn_output_signature=tf.TensorSpec([origin.shape[1], kernel.shape[1]], kernel.dtype),
             parallel_iterations=1,
         )
 
