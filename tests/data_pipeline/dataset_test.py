@@ -59,6 +59,7 @@ def _order(opened, num, seed=0, start=0, num_workers=1, worker=0):
     return [(int(position), opened.parse(item)["image_name"].numpy().decode()) for position, item in items]
 
 
+@pytest.mark.slow
 def test_same_seed_same_batches_whatever_the_parallelism(folder, monkeypatch):
     opened = source.open(str(folder), str(folder / "label.txt"))
     batches = _take(4, opened, seed=3)
@@ -73,6 +74,7 @@ def test_another_seed_another_order(opened):
     assert len(set(orders)) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["files", "shards"])
 def test_a_later_start_continues(kind, folder, shards):
     opened = source.open(str(folder), str(folder / "label.txt") if kind == "files" else shards)
