@@ -20,16 +20,16 @@ def _run(*arguments):
 def test_train_export_detect(tmp_path, photos):
     workdir = tmp_path / "run"
     result = _run(
-        "train_main.py", "--flagfile=configs/quickstart.flags", f"--workdir={workdir}", "--epochs=2", "--batch_size=2"
+        "train_main.py", "--flagfile=configs/quickstart.flags", f"--workdir={workdir}", "--epochs=3", "--batch_size=3"
     )
     assert result.returncode == 0, result.stderr
-    assert config_lib.Config.from_json((workdir / "config.json").read_text()).training.batch_size == 2
-    assert "--epochs=2" in (workdir / "run.flags").read_text().splitlines()
-    assert len(list((workdir / "checkpoints").iterdir())) == 2 and list((workdir / "logs").rglob("events*"))
+    assert config_lib.Config.from_json((workdir / "config.json").read_text()).training.batch_size == 3
+    assert "--epochs=3" in (workdir / "run.flags").read_text().splitlines()
+    assert len(list((workdir / "checkpoints").iterdir())) == 3 and list((workdir / "logs").rglob("events*"))
     with open(workdir / "history.csv") as file:
         history = list(csv.DictReader(file))
     losses = [float(row["loss"]) for row in history]
-    assert len(losses) == 2 and losses[1] < losses[0] < 1.0
+    assert len(losses) == 3 and losses[2] < losses[0] < 1.0
 
     report = tmp_path / "parity.json"
     result = _run("export_main.py", f"--model={workdir}", f"--output={tmp_path}", "--tflite", f"--json={report}")

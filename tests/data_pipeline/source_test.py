@@ -252,16 +252,20 @@ def test_view_writes_pictures(folder, tmp_path, request):
         request.config.rootpath,
         *flags,
         "--set=zoom_out_probability=0",
-        "--num=2",
+        "--num=4",
         "--panel=96",
     )
     assert done.returncode == 0, done.stderr
     pictures = sorted((tmp_path / "out").iterdir())
-    assert [path.name for path in pictures] == ["sample_000.png", "sample_001.png"]
+    assert [path.name for path in pictures] == [f"sample_00{index}.png" for index in range(4)]
+    drawn = []
     for path in pictures:
         with PIL.Image.open(path) as file:
-            image = np.asarray(file)
-        assert image.shape[0] == 96 and image.shape[1] % 96 == 0 and image.shape[1] >= 192
-        # Boxes are green on the first panel, anchors orange on the others.
-        assert (np.abs(image[:, :96].astype(int) - [0, 220, 0]).sum(-1) < 90).any()
-        assert (np.abs(image[:, 96:].astype(int) - [255, 150, 0]).sum(-1) < 60).any()
+            image = np.asarray(file).astype(int)
+        assert image.shape[0] == 96 and image.shape[1] % 96 == 0
+        # Boxes are green on the first panel, anchors orange on the others; a crop may have lost all its faces.
+        has_box = (np.abs(image[:, :96] - [0, 220, 0]).sum(-1) < 90).any()
+        has_anchor = (np.abs(image[:, 96:] - [255, 150, 0]).sum(-1) < 60).any()
+        drawn.append((has_box, has_anchor, image.shape[1] > 96))
+    assert all(has_box or not has_anchor for has_box, has_anchor, _ in drawn)
+    assert all(has_anchor == has_panel for _, has_anchor, has_panel in drawn) and sum(row[1] for row in drawn) >= 2
