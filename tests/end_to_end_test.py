@@ -29,7 +29,8 @@ def test_train_export_detect(tmp_path, photos):
     with open(workdir / "history.csv") as file:
         history = list(csv.DictReader(file))
     losses = [float(row["loss"]) for row in history]
-    assert len(losses) == 3 and losses[2] < losses[0] < 1.0
+    # The weights know these photos: what training may not do is forget. That it learns is model_test's to show.
+    assert len(losses) == 3 and max(losses) < 0.3
 
     report = tmp_path / "parity.json"
     result = _run("export_main.py", f"--model={workdir}", f"--output={tmp_path}", "--tflite", f"--json={report}")

@@ -19,7 +19,7 @@ def test_outputs_stay_and_norms_hold_what_they_see(batches):
         np.testing.assert_allclose(value, before[name], atol=2e-4)
     # The first norm: mean and variance of its input over the batches themselves.
     norm = model.get_layer("stage1_0_bn")
-    seen = np.concatenate([keras.Model(model.inputs, norm.input)(batch) for batch in batches])
+    seen = np.concatenate([keras.Model(model.input, norm.input)(batch) for batch in batches])
     _, _, mean, variance = norm.get_weights()
     np.testing.assert_allclose(mean, seen.mean((0, 1, 2)), atol=1e-3 * np.abs(seen).max())
     np.testing.assert_allclose(variance, seen.var((0, 1, 2)), rtol=1e-3, atol=1e-3)
