@@ -94,27 +94,32 @@ def make_detector() -> detector.Detector:
     )
 
 
-def predict(paths: list[str], report: dict) -> dict:
+def predict(paths: list[str], numbers: dict) -> dict:
     """Returns the predictions for images, by path without extension, of the model or from files."""
     if _PREDICTIONS.value:
         names = [os.path.splitext(path)[0] for path in paths]
         predictions, missing = prediction.read(_PREDICTIONS.value, names, compat=_COMPAT.value)
-        report["missing_predictions"] = len(missing)
+        numbers["missing_predictions"] = len(missing)
         return predictions
     settings = {"model": runner.fingerprint(_MODEL.value), **{name: flag.value for name, flag in _OPTIONS.items()}}
-    predictions, report["seconds_per_image"] = runner.detect(
+    predictions, numbers["seconds_per_image"] = runner.detect(
         make_detector(), _IMAGES.value, paths, output=_PREDICTIONS_OUT.value, settings=settings
     )
     return predictions
 
 
-def present(paths: list[str]) -> list[str]:
-    """Returns the images to look at, by the rules of --partial."""
+def present(paths: list[str], numbers: dict) -> list[str]:
+    """Returns the images to look at, by the rules of --partial, and counts the others."""
+    found = paths
     if _IMAGES.value:
-        return runner.find_images(_IMAGES.value, paths, is_partial=_PARTIAL.value)
+        found = runner.find_images(_IMAGES.value, paths, is_partial=_PARTIAL.value)
+    elif _PARTIAL.value:
+        found = [path for path in paths if pathlib.Path(_PREDICTIONS.value, path).with_suffix(".txt").is_file()]
+        if not found:
+            raise FileNotFoundError(f"{_PREDICTIONS.value} holds no file of {len(paths)} images")
     if _PARTIAL.value:
-        return [path for path in paths if pathlib.Path(_PREDICTIONS.value, path).with_suffix(".txt").is_file()]
-    return paths
+        numbers["images_left_out"] = numbers.get("images_left_out", 0) + len(paths) - len(found)
+    return found
 
 
 def evaluate() -> dict:
@@ -122,20 +127,20 @@ def evaluate() -> dict:
     numbers, paths = {}, []
     if _GROUND_TRUTH.value:
         ground_truth = wider_face.load_ground_truth(_GROUND_TRUTH.value)
-        wider_paths = present([f"{name}.jpg" for name in ground_truth.names])
+        wider_paths = present([f"{name}.jpg" for name in ground_truth.names], numbers)
         ground_truth = ground_truth.select([os.path.splitext(path)[0] for path in wider_paths])
         paths += wider_paths
     if _LANDMARKS.value:
         annotations = annotation.read(_LANDMARKS.value)
-        there = set(present([image.image for image in annotations]))
+        there = set(present([image.image for image in annotations], numbers))
         annotations = [image for image in annotations if image.image in there]
         paths += [image.image for image in annotations]
     if _FDDB.value:
         faces = fddb.read_ellipses(_FDDB.value)
-        there = set(present([f"{name}.jpg" for name in faces]))
+        there = set(present([f"{name}.jpg" for name in faces], numbers))
         faces = {name: ellipses for name, ellipses in faces.items() if f"{name}.jpg" in there}
         paths += [f"{name}.jpg" for name in faces]
-    if not paths:
+    if not (_GROUND_TRUTH.value or _LANDMARKS.value or _FDDB.value):
         return report.of_dense(_MESHES.value, _DENSE.value)
     is_file = bool(_PREDICTIONS.value) and os.path.isfile(_PREDICTIONS.value)
     predictions = fddb.read_detections(_PREDICTIONS.value) if is_file else predict(list(dict.fromkeys(paths)), numbers)

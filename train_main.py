@@ -33,6 +33,9 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything this run 
 _INIT = flags.DEFINE_string(
     "init", "", "Weights to start from: a preset, a workdir, a .keras, .weights.h5 or .npz file; empty: random."
 )
+_BACKBONE_WEIGHTS = flags.DEFINE_string(
+    "backbone_weights", "", "ImageNet weights for the backbone: a local .npz or .pth state dict, or a Keras .h5."
+)
 _STEPS_PER_EPOCH = flags.DEFINE_integer("steps_per_epoch", None, "Steps an epoch; all training images by default.")
 _ON_BAD_DATA = flags.DEFINE_enum(
     "on_bad_data", "fail", ["fail", "skip"], "Whether a broken row or image stops the run or is left out and counted."
@@ -67,8 +70,8 @@ def train(config: config_lib.Config, workdir: pathlib.Path) -> None:
     import keras
 
     from data_pipeline import dataset
+    from keras_retinaface import backbone_weights, training, unfolding
     from keras_retinaface import model as model_lib
-    from keras_retinaface import training, unfolding
 
     keras.utils.set_random_seed(config.training.seed)
     train_data = dataset.make_dataset(
@@ -86,6 +89,8 @@ def train(config: config_lib.Config, workdir: pathlib.Path) -> None:
     steps = _STEPS_PER_EPOCH.value or max(1, train_data.num_records // config.training.batch_size)
     model = model_lib.RetinaFace(config)
     training.initialise(model, _INIT.value)
+    if _BACKBONE_WEIGHTS.value:
+        backbone_weights.load(model, _BACKBONE_WEIGHTS.value)
     if config.training.use_unfolded_norms:
         logging.info("measuring batch norms on %d images", _UNFOLDING_STEPS * config.training.batch_size)
         unfolding.unfold_norms(model, (image for image, _ in train_data.take(_UNFOLDING_STEPS)))

@@ -149,8 +149,9 @@ def choose_window(
     low, high = tf.minimum(size - extent, 0.0), tf.maximum(size - extent, 0.0)
     centre = 0.5 * (face[0] + face[1])
     fits = face[1] - face[0] <= extent
-    face_low = tf.where(fits, face[1], centre) - extent
-    face_high = tf.where(fits, face[0], centre)
+    # Whole pixels, because the start is rounded, and a centre just outside would cost the face.
+    face_low = tf.where(fits, face[1], tf.math.ceil(centre)) - extent
+    face_high = tf.where(fits, face[0], tf.floor(centre))
     low = tf.where(has_face, tf.clip_by_value(face_low, low, high), low)
     high = tf.where(has_face, tf.clip_by_value(face_high, low, high), high)
     start = tf.floor(low + tf.stack(draw[4:]) * (high - low) + 0.5)

@@ -38,10 +38,11 @@ def read(path: str, bad_data: record_lib.BadData | None = None) -> list[record_l
             content = json.load(file)
         except json.JSONDecodeError as error:
             raise ValueError(f"{name}:{error.lineno}: expected JSON. Received: {error.msg}") from error
-    if not isinstance(content, dict) or not all(
-        isinstance(content.get(key), list) for key in ("images", "annotations")
-    ):
-        raise ValueError(f"{name}: expected an object with lists `images` and `annotations`")
+    if not isinstance(content, dict) or not all(_is_list_of_dicts(content.get(key)) for key in _LISTS):
+        raise ValueError(f"{name}: expected an object with lists `images` and `annotations` of objects")
+    for index, image in enumerate(content["images"]):
+        if not isinstance(image.get("file_name"), str) or not isinstance(image.get("id"), (int, str)):
+            raise ValueError(f"{name}: image {index}: expected `id` and `file_name`. Received: {image}")
     category = _face_category(content.get("categories", []), name)
     faces: dict[object, list[record_lib.Face]] = {image["id"]: [] for image in content["images"]}
     faulty = set()
@@ -64,6 +65,10 @@ def read(path: str, bad_data: record_lib.BadData | None = None) -> list[record_l
         if image["id"] not in faulty
     ]
     return record_lib.check_duplicates(records, bad_data)
+
+
+def _is_list_of_dicts(values: object) -> bool:
+    return isinstance(values, list) and all(isinstance(value, dict) for value in values)
 
 
 def _face_category(categories: list[dict], name: str) -> object:

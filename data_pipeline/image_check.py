@@ -11,8 +11,8 @@ from absl import logging
 
 from data_pipeline import record as record_lib
 
-# The last bytes of a whole file; formats without such a mark are decoded.
-_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";", "BMP": None}
+# The last bytes of a whole file; formats without such a mark are decoded. MPO is what some cameras' JPEGs hold.
+_ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";", "BMP": None}
 
 
 def check(images: str, records: list[record_lib.Record], bad_data: record_lib.BadData) -> list[record_lib.Record]:

@@ -14,6 +14,7 @@ from data_pipeline import coco, example, image_check, shard, synthetic, wider_fa
 from data_pipeline import record as record_lib
 
 _NO_END = tf.int64.max
+_WORD = 0x7FFFFFFF
 # Files read at once, and records shuffled at once after that: about 100 MB.
 _OPEN_FILES = 8
 _BUFFER = 1024
@@ -48,14 +49,14 @@ class RecordSource:
             num_workers: that share the records.
             worker: of these.
         """
+        words = tf.constant([seed & _WORD, (seed >> 31) & _WORD], tf.int32)
 
         def draw(position):
-            # Int64 throughout: the seed may be any, and positions of long runs pass 2^31.
-            index = tf.random.experimental.index_shuffle(
-                position % self.num_records,
-                tf.stack([tf.constant(seed, tf.int64), position // self.num_records]),
-                tf.constant(self.num_records - 1, tf.int64),
-            )
+            # Mixed first: of small sets the shuffle uses the low eight bits of its seeds only.
+            key = tf.random.experimental.stateless_fold_in(words, position // self.num_records)
+            mixed = tf.random.stateless_uniform([2], key, minval=None, maxval=None, dtype=tf.int32)
+            last = tf.constant(self.num_records - 1, tf.int64)
+            index = tf.random.experimental.index_shuffle(position % self.num_records, mixed, last)
             return position, index
 
         return tf.data.Dataset.range(start * num_workers + worker, _NO_END, num_workers).map(draw)

@@ -55,10 +55,11 @@ class _Reader:
             number, name = self._take()
             if not _is_image(name):
                 self._fault(number, "the path of an image or the row of a face that the count covers", name)
-                self._find_image(number)
-                # A row too many: the image before has faces that its count leaves out.
+                # A row too many belongs to the image before it, whose other faces are then not all there are.
+                if records and _numbers(name):
+                    records.pop()
                 self._bad_data.num_skipped += 1
-                records = records[:-1]
+                self._find_image(number)
                 continue
             record = self._read_official_image(number, name)
             if record is None:
@@ -73,13 +74,13 @@ class _Reader:
         if not text.isdigit():
             return self._fault(count_number, f"the number of faces in {name}", text)
         faces, is_good = [], True
-        # An image without faces still has one row, of zeros.
+        # An image without faces still has one row, of zeros; some files leave it out.
         for _ in range(max(int(text), 1)):
             row_number, row = self._take()
-            values = _numbers(row)
-            if text == "0" and (_is_image(row) or not row):  # Some forks leave that row out.
+            if text == "0" and (_is_image(row) or not row):
                 self._next -= 1
                 break
+            values = _numbers(row)
             if values is None or len(values) != 10:
                 self._fault(row_number, _OFFICIAL_ROW, row)
                 is_good = False
@@ -103,7 +104,7 @@ class _Reader:
             row_number, row = self._take()
             if row.startswith("#"):
                 flush()
-                # Some forks write the image's width and height after the path.
+                # SCRFD's files have width and height after the path, and corners in the rows: not to be read as this.
                 number, name, faces, is_good = row_number, row[1:].strip(), [], True
                 if not _is_image(name):
                     self._fault(row_number, "`# ` and the path of an image", row)

@@ -68,7 +68,7 @@ def _num_locations(model, layers, image_size) -> list[int]:
     shared = [layer for layer in layers if layer.name.endswith("_head")]
     own = [layer for layer in layers if layer not in shared]
     outputs = {layer.name: layer.output for layer in own}
-    probe = tf.function(keras.Model(model.inputs, outputs), autograph=False)
+    probe = tf.function(keras.Model(model.inputs[0], outputs), autograph=False)
     shapes = probe.get_concrete_function(tf.TensorSpec([1, *image_size, 3])).structured_outputs
     counts = {name: math.prod(tensor.shape[1:3]) for name, tensor in shapes.items()}
     per_image = sum(math.prod(-(-side // stride) for side in image_size) for stride in model.config.anchors.strides)

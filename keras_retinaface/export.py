@@ -16,6 +16,7 @@ from tensorflow.python.framework import convert_to_constants
 
 from keras_retinaface import config as config_lib
 from keras_retinaface import detector, runtime, serving
+from keras_retinaface.layers import deform_conv
 
 QUANTIZATIONS = ("none", "float16", "int8")
 # Ops that int8 leaves alone. One scale for pixels and size ratios of all anchors leaves 256 places for a box: quantised
@@ -24,6 +25,8 @@ _FLOAT_OPS = (
     *("ADD", "CAST", "CONCATENATION", "DIV", "EXP", "GATHER", "LOGISTIC", "MAXIMUM", "MINIMUM", "MUL", "PACK", "PAD"),
     *("RESHAPE", "SELECT_V2", "SLICE", "SPLIT", "SQUEEZE", "STRIDED_SLICE", "SUB", "SUM", "TOPK_V2", "TRANSPOSE"),
 )
+# What is exported is not trained any more, and tracing the gradients of deformable convolutions takes minutes.
+_SAVE_OPTIONS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
 
 
 def saved_model(model, path: str | os.PathLike, detection: config_lib.Detection) -> None:
@@ -74,10 +77,11 @@ def tflite(
     samples = [detector.letterbox(image, image_size)[0][None] for image in calibration_images]
     if quantize == "int8" and not samples:
         raise ValueError("`calibration_images` must name at least one image when `quantize` is int8")
-    serve = _freeze(serving.make(model, detection, batch_size=1, image_size=tuple(image_size)))
+    with deform_conv.only_gathers(model):
+        serve = _freeze(serving.make(model, detection, batch_size=1, image_size=tuple(image_size)))
     with tempfile.TemporaryDirectory() as folder:
         # Only a converter that starts from a SavedModel keeps the names of inputs and outputs.
-        tf.saved_model.save(tf.Module(), folder, signatures={"serving_default": serve})
+        tf.saved_model.save(tf.Module(), folder, signatures={"serving_default": serve}, options=_SAVE_OPTIONS)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         if quantize != "none":
@@ -164,8 +168,8 @@ def _decode_padded(image_bytes: tf.Tensor) -> tf.Tensor:
     """Decodes JPEG or PNG files and pads them at right and bottom to one size: string `[B]` -> uint8 `[B, H, W, 3]`."""
 
     def decode(content):
-        image = tf.io.decode_image(content, channels=3, expand_animations=False)
-        image.set_shape([None, None, 3])
+        # Reads PNG too. TensorFlow's default is a faster, coarser transform than other readers use.
+        image = tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
         return tf.RaggedTensor.from_tensor(image, ragged_rank=2)
 
     spec = tf.RaggedTensorSpec([None, None, 3], tf.uint8, ragged_rank=2)
@@ -189,7 +193,7 @@ def _save(model, path: str | os.PathLike, signatures: dict) -> None:
     module = tf.Module()
     module.model = model.detector()  # keeps the variables that the signatures capture
     functions = {name: function.get_concrete_function() for name, function in signatures.items()}
-    tf.saved_model.save(module, str(path), signatures=functions)
+    tf.saved_model.save(module, str(path), signatures=functions, options=_SAVE_OPTIONS)
 
 
 @contextlib.contextmanager

@@ -174,8 +174,12 @@ def _read_state_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _read_pth(path: pathlib.Path) -> dict[str, np.ndarray]:
+    return from_state_dict(read_pth(path), str(path))
+
+
+def read_pth(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Reads a PyTorch state dict; needs torch."""
     import torch  # only for this kind of file; an .npz of the state dict does without
 
     state = torch.load(path, map_location="cpu", weights_only=True)
-    state = state.get("state_dict", state)
-    return from_state_dict({name: tensor.numpy() for name, tensor in state.items()}, str(path))
+    return {name: tensor.numpy() for name, tensor in state.get("state_dict", state).items()}

@@ -1,4 +1,4 @@
-"""Gradient checkpointing of a chain of blocks: training keeps what is between blocks and computes the rest again."""
+"""Gradient checkpointing of a chain of blocks: keeps what stands between blocks and computes the rest twice."""
 
 from __future__ import annotations
 

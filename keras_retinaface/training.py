@@ -76,22 +76,17 @@ def freeze(model: keras.Model, training: config_lib.Training) -> None:
         model: a RetinaFace.
         training: which norms, how many stages of the backbone, or all but the dense head.
     """
-    names = backbone.taps(model.config.network.backbone)
     if training.frozen_stages:
-        for layer in _layers_up_to(model, names[f"C{training.frozen_stages}"]):
+        for layer in backbone.layers_up_to(model, f"C{training.frozen_stages}"):
             layer.trainable = False
     if training.use_frozen_detector:
         freeze_detector(model)
     norms = model.layers if training.use_frozen_norms else []
     if training.use_frozen_backbone_norms and not norms:
-        norms = _layers_up_to(model, names["C5"])
+        norms = backbone.layers_up_to(model, "C5")
     for layer in norms:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False
-
-
-def _layers_up_to(model: keras.Model, name: str) -> list[keras.layers.Layer]:
-    return keras.Model(model.inputs, model.get_layer(name).output).layers
 
 
 def initialise(model: keras.Model, init: str) -> None:

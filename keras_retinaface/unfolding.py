@@ -56,7 +56,7 @@ def unfold_norms(model: keras.Model, batches: Iterable[np.ndarray]) -> None:
 
 def _statistics(model, tensors: list, batches: Iterable[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Computes mean and variance per channel of feature maps over all images."""
-    probe = keras.Model(model.inputs, tensors)
+    probe = keras.Model(model.input, tensors)
 
     @tf.function(reduce_retracing=True)
     def sums(images):

@@ -37,7 +37,11 @@ def assign(model, values: Mapping[str, np.ndarray], source: str) -> None:
         ValueError: if a name is missing or left over, a shape differs, or a number is not finite; the model is then
             unchanged.
     """
-    variables = names(model)
+    assign_variables(names(model), values, source)
+
+
+def assign_variables(variables: Mapping, values: Mapping[str, np.ndarray], source: str) -> None:
+    """Sets variables by name, all of them or none; arguments and errors as for `assign`."""
     missing, unknown = sorted(set(variables) - set(values)), sorted(set(values) - set(variables))
     if missing or unknown:
         raise ValueError(

@@ -41,7 +41,7 @@ def test_missing_files_count_as_no_detections_unless_partial(tmp_path):
     whole, part = json.loads(whole.stdout), _numbers(*flags, "--partial")
     assert (whole["images"], whole["missing_predictions"]) == (30, 6)
     assert (part["images"], part["missing_predictions"], part["partial"]) == (24, 0, True)
-    assert whole["faces"] > part["faces"] and whole["hard"] < part["hard"]
+    assert part["images_left_out"] == 6 and whole["faces"] > part["faces"] and whole["hard"] < part["hard"]
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,7 @@ def test_missing_files_count_as_no_detections_unless_partial(tmp_path):
         (("--predictions=nowhere", f"--ground_truth={MINI / 'gt'}"), 1, "no directory of predictions at nowhere"),
         ((f"--predictions={MINI / 'pred'}", "--ground_truth=nowhere"), 1, "wider_face_val.mat is missing"),
         (("--model=nothing", f"--images={MINI}", f"--ground_truth={MINI / 'gt'}"), 1, "lacks 30 of 30 images"),
+        (("--predictions=x", "--partial", f"--ground_truth={MINI / 'gt'}"), 1, "x holds no file of 30 images"),
         (("--predictions=x", "--ground_truth=y", "stray"), 1, "unknown arguments: ['stray']"),
     ],
 )

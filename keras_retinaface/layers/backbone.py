@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import keras
+
 from keras_retinaface.layers import convolution, mobilenet_v2, resnet
 
 # (filters, stride) of the depthwise-separable blocks of MobileNetV1 at width 0.25; the stages of the public layout.
@@ -105,3 +107,9 @@ def taps(name: str) -> dict[str, str]:
     else:
         last = {"C2": blocks[3], "C3": blocks[5], "C4": blocks[11], "C5": blocks[13]}
     return {"C1": blocks[0], **last}
+
+
+def layers_up_to(model: keras.Model, stage: str) -> list[keras.layers.Layer]:
+    """Returns the layers that one of `taps` of a RetinaFace is computed by."""
+    tap = taps(model.config.network.backbone)[stage]
+    return keras.Model(model.inputs[0], model.get_layer(tap).output).layers

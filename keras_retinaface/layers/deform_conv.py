@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import keras
 import tensorflow as tf
 
 from keras_retinaface.layers import deform_op
 
 
-@tf.custom_gradient
 def scale_gradient(values: tf.Tensor, factor: float) -> tf.Tensor:
     """Returns the values as they are and multiplies their gradient, which is a learning rate of their own under SGD."""
-    return tf.identity(values), lambda d_values: (d_values * tf.cast(factor, d_values.dtype), None)
+
+    @tf.custom_gradient
+    def scaled(values):
+        return tf.identity(values), lambda d_values: d_values * tf.cast(factor, d_values.dtype)
+
+    return scaled(values)
 
 
 @keras.saving.register_keras_serializable(package="keras_retinaface")
@@ -152,3 +158,17 @@ class DeformableConv2D(keras.layers.Layer):
             **{name: getattr(self, name) for name in (*plain, "offset_rate", "tile", "sampler")},
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
+
+
+@contextlib.contextmanager
+def only_gathers(model: keras.Model):
+    """Makes the deformable convolutions of a model sample with ops that TFLite has, for what is traced inside."""
+    layers = [layer for layer in model.layers if isinstance(layer, DeformableConv2D)]
+    samplers = [layer.sampler for layer in layers]
+    for layer in layers:
+        layer.sampler = "gather"
+    try:
+        yield
+    finally:
+        for layer, sampler in zip(layers, samplers):
+            layer.sampler = sampler

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import tensorflow as tf
 
 SAMPLERS = ("gather", "sparse", "auto")
@@ -60,7 +58,6 @@ def convolve(
     batch, height, width = _shape(features)[:3]
     rows, columns = _shape(offsets)[1:3]
     is_sparse = sampler == "sparse" or (sampler == "auto" and not _has_accelerator())
-    plan = _Plan((height, width), batch * rows * columns, tile, is_sparse)
     if mask is None:
         mask = tf.ones([batch, rows, columns, groups * num_taps], dtype)
     before = [
@@ -69,86 +66,79 @@ def convolve(
     ]
     image, y, x = tf.meshgrid(tf.range(batch), tf.range(rows), tf.range(columns), indexing="ij")
     origin = tf.stack([image, y * strides - before[0], x * strides - before[1]], axis=-1)
+    num_locations = batch * rows * columns
+    tiles = _tiles(num_locations, tile)
     outputs = _convolve(
-        plan,
-        plan.tiled(tf.reshape(origin, [-1, 3])),
-        tf.constant(_taps(kernel.shape[0], kernel.shape[1], dilation_rate), dtype),
         # The sparse product knows no half precision.
         tf.cast(tf.reshape(features, [-1, channels // groups]), dtype if is_sparse else features.dtype),
-        plan.tiled(tf.reshape(tf.cast(offsets, dtype), [-1, groups, num_taps, 2])),
-        plan.tiled(tf.reshape(tf.cast(mask, dtype), [-1, groups, num_taps])),
+        _cut(tf.reshape(tf.cast(offsets, dtype), [-1, groups, num_taps, 2]), num_locations, tiles),
+        _cut(tf.reshape(tf.cast(mask, dtype), [-1, groups, num_taps]), num_locations, tiles),
         # Samples come group by group and tap by tap, and so must the rows of the kernel.
         tf.reshape(
             tf.transpose(tf.reshape(kernel, [num_taps, groups, channels // groups, filters]), [1, 0, 2, 3]),
             [num_taps * channels, filters],
         ),
+        _cut(tf.reshape(origin, [-1, 3]), num_locations, tiles),
+        tf.stack([height, width]),
+        taps=_taps(kernel.shape[0], kernel.shape[1], dilation_rate),
+        is_sparse=is_sparse,
     )
-    return tf.reshape(tf.reshape(outputs, [-1, filters])[: plan.num_locations], [batch, rows, columns, filters])
+    return tf.reshape(tf.reshape(outputs, [-1, filters])[:num_locations], [batch, rows, columns, filters])
 
 
-@dataclasses.dataclass(frozen=True)
-class _Plan:
-    """How a call is cut into tiles; sizes are numbers where the graph knows them, else scalars."""
-
-    size: tuple
-    num_locations: int | tf.Tensor
-    tile: int
-    is_sparse: bool
-
-    @property
-    def num_tiles(self):
-        # Without any location there is one tile of none.
-        tiles = -(-self.num_locations // self.tile)
-        return max(tiles, 1) if isinstance(tiles, int) else tf.maximum(tiles, 1)
-
-    @property
-    def locations_per_tile(self):
-        # Equal tiles, so that little is sampled in vain.
-        return -(-self.num_locations // self.num_tiles)
-
-    def tiled(self, values: tf.Tensor) -> tf.Tensor:
-        """Cuts `[num_locations, ...]` into `[num_tiles, locations_per_tile, ...]`; zeros fill the last tile."""
-        missing = self.num_tiles * self.locations_per_tile - self.num_locations
-        if not (isinstance(missing, int) and missing == 0):
-            values = tf.pad(values, [[0, missing]] + [[0, 0]] * (values.shape.rank - 1))
-        return tf.reshape(values, [self.num_tiles, self.locations_per_tile, *values.shape[1:]])
+def _tiles(num_locations, tile):
+    """Returns how many tiles there are and what each holds: equal parts, so that little is sampled in vain."""
+    # Without any location there is one tile of none.
+    num_tiles = -(-num_locations // tile)
+    num_tiles = max(num_tiles, 1) if isinstance(num_tiles, int) else tf.maximum(num_tiles, 1)
+    return num_tiles, -(-num_locations // num_tiles)
 
 
-def _convolve(plan, origin, taps, features, offsets, mask, kernel):
-    """Returns `[num_tiles, locations_per_tile, filters]`; memory of one tile at a time, forward and backward."""
+def _cut(values: tf.Tensor, num_locations, tiles) -> tf.Tensor:
+    """Cuts `[num_locations, ...]` into `[num_tiles, locations of a tile, ...]`; zeros fill the last tile."""
+    missing = tiles[0] * tiles[1] - num_locations
+    if not (isinstance(missing, int) and missing == 0):
+        values = tf.pad(values, [[0, missing]] + [[0, 0]] * (values.shape.rank - 1))
+    return tf.reshape(values, [*tiles, *values.shape[1:]])
 
-    def forward(features, offsets, mask, kernel):
+
+def _convolve(features, offsets, mask, kernel, origin, size, *, taps, is_sparse):
+    """Returns `[num_tiles, locations of a tile, filters]`; memory of one tile at a time, forward and backward."""
+
+    def corners(origin, offsets, mask, size):
+        return _corners(tf.unstack(size), origin, tf.constant(taps, offsets.dtype), offsets, mask)
+
+    def forward(features, offsets, mask, kernel, origin, size):
         def convolve_tile(i):
-            index, weight = _corners(plan.size, origin[i], taps, offsets[i], mask[i])
-            return tf.matmul(_columns(features, index, weight, kernel, plan.is_sparse), kernel)
+            index, weight = corners(origin[i], offsets[i], mask[i], size)
+            return tf.matmul(_columns(features, index, weight, kernel, is_sparse), kernel)
 
-        if isinstance(plan.num_tiles, int) and plan.num_tiles <= _MAX_UNROLLED_TILES:
+        num_tiles = origin.shape[0]
+        if num_tiles is not None and num_tiles <= _MAX_UNROLLED_TILES:
             outputs = []
-            for i in range(plan.num_tiles):
+            for i in range(num_tiles):
                 # One after the other, or the executor would hold several tiles.
                 with tf.control_dependencies(outputs[-1:]):
                     outputs.append(convolve_tile(i))
             return tf.stack(outputs) if len(outputs) > 1 else outputs[0][None]
         return tf.map_fn(
             convolve_tile,
-            tf.range(plan.num_tiles),
-            fn_output_signature=tf.TensorSpec([None, kernel.shape[1]], kernel.dtype),
+            tf.range(tf.shape(origin)[0]),
+            fn_output_signature=tf.TensorSpec([origin.shape[1], kernel.shape[1]], kernel.dtype),
             parallel_iterations=1,
         )
 
-    def backward(features, offsets, mask, kernel, d_outputs):
+    def backward(features, offsets, mask, kernel, origin, size, d_outputs):
         def step(i, d_features, d_kernel, d_offsets, d_mask):
             offsets_i, mask_i = offsets[i], mask[i]
             with tf.GradientTape() as tape:
                 tape.watch([offsets_i, mask_i])
-                index, weight = _corners(plan.size, origin[i], taps, offsets_i, mask_i)
-            columns = _columns(features, index, weight, kernel, plan.is_sparse)
+                index, weight = corners(origin[i], offsets_i, mask_i, size)
+            columns = _columns(features, index, weight, kernel, is_sparse)
             d_kernel += tf.cast(tf.matmul(columns, d_outputs[i], transpose_a=True), d_kernel.dtype)
             d_samples = tf.matmul(d_outputs[i], kernel, transpose_b=True)
             d_samples = tf.cast(tf.reshape(d_samples, [-1, features.shape[1]]), features.dtype)
-            d_features += tf.cast(
-                _spread(d_samples, index, weight, tf.shape(features)[0], plan.is_sparse), d_features.dtype
-            )
+            d_features += tf.cast(_spread(d_samples, index, weight, tf.shape(features)[0], is_sparse), d_features.dtype)
             d_offsets_i, d_mask_i = tape.gradient(
                 weight,
                 [offsets_i, mask_i],
@@ -156,32 +146,33 @@ def _convolve(plan, origin, taps, features, offsets, mask, kernel):
             )
             return i + 1, d_features, d_kernel, d_offsets.write(i, d_offsets_i), d_mask.write(i, d_mask_i)
 
+        num_tiles = tf.shape(origin)[0]
         # Sums over tiles are kept in the dtype of positions: halves would lose small terms.
         state = (
             0,
             tf.zeros(tf.shape(features), offsets.dtype),
             tf.zeros(tf.shape(kernel), offsets.dtype),
-            tf.TensorArray(offsets.dtype, plan.num_tiles),
-            tf.TensorArray(offsets.dtype, plan.num_tiles),
+            tf.TensorArray(offsets.dtype, num_tiles),
+            tf.TensorArray(offsets.dtype, num_tiles),
         )
         _, d_features, d_kernel, d_offsets, d_mask = tf.while_loop(
-            lambda i, *_: i < plan.num_tiles, step, state, parallel_iterations=1
+            lambda i, *_: i < num_tiles, step, state, parallel_iterations=1
         )
         return (
             tf.cast(d_features, features.dtype),
             tf.reshape(d_offsets.stack(), tf.shape(offsets)),
             tf.reshape(d_mask.stack(), tf.shape(mask)),
             tf.cast(d_kernel, kernel.dtype),
+            None,
+            None,
         )
 
+    # Whatever either pass reads is an argument: a SavedModel cannot store a gradient that captures tensors.
     @tf.custom_gradient
-    def checkpointed(features, offsets, mask, kernel):
-        return (
-            forward(features, offsets, mask, kernel),
-            lambda d_outputs: backward(features, offsets, mask, kernel, d_outputs),
-        )
+    def checkpointed(*inputs):
+        return forward(*inputs), lambda d_outputs: backward(*inputs, d_outputs)
 
-    return checkpointed(features, offsets, mask, kernel)
+    return checkpointed(features, offsets, mask, kernel, origin, size)
 
 
 def _corners(size, origin, taps, offsets, mask):

@@ -14,6 +14,6 @@ def test_page_orders_rows_and_says_what_part_was_measured():
     assert first == "| mobilenet025 | original |  | 91.46 | 90.00 | 75.00 | 37.00 | 0.123 | 701 |"
     assert "`--scales=500,800,1100,1400,1700 --flip --voting` | 91.46" in second
     assert "**216 of the 3,226 images" in text and "(4,725 faces)" in text
-    assert "| biubug6/Pytorch_Retinaface MobileNet-0.25 | original size | 90.70 | 88.16 | 73.82 |" in text
+    assert "| biubug6/Pytorch_Retinaface MobileNet-0.25 | original size | 90.70 | 88.16 | 73.82 |  |" in text
     whole = results.render([_row("original", images=3226, seconds_per_image=0.1, memory_mb=1.0)])
     assert "The whole WIDER FACE validation set." in whole and "cut to them" not in whole

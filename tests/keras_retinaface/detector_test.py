@@ -89,8 +89,12 @@ def test_options_change_what_is_found(photos):
     assert len(few) == 2
     large = detector.Detector("mobilenet025_public", min_face=130).detect(image)
     assert [round(float(face.box[0]) / 100) for face in large] == [3]
-    many = detector.Detector("mobilenet025_public", scales=(400, 600), use_flip=True, use_voting=True, tile=512)
+    # Over 0.95: at these sizes the mask on the wall becomes a face of 0.92.
+    many = detector.Detector("mobilenet025_public", scales=(400, 600), use_flip=True, tile=512, score_threshold=0.95)
     assert len(many.detect(image)) == 3
+    voted = detector.Detector("mobilenet025_public", scales=(400, 600), use_voting=True, score_threshold=0.95)
+    for one, other in zip(many.detect(image), voted.detect(image)):
+        assert np.abs(one.box - other.box).max() < 20 and np.abs(one.landmarks - other.landmarks).max() < 10
 
 
 def test_nothing_is_found_where_nothing_is(public):

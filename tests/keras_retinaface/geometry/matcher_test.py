@@ -1,5 +1,4 @@
-import subprocess
-import sys
+import dataclasses
 
 import numpy as np
 import pytest
@@ -8,155 +7,231 @@ import tensorflow as tf
 from keras_retinaface import config as config_lib
 from keras_retinaface.geometry import anchor, matcher
 
-# Four anchors of 16 x 16, centred at (8, 8), (24, 8), (8, 24), (24, 24): the quarters of the image.
-QUARTERS = {"image_size": (32, 32), "strides": (16,), "sizes": ((16.0,),)}
-THRESHOLDS = {"positive_iou": 0.5, "negative_iou": 0.3}
-DESIGNS = ["mobilenet025", "paper_resnet50"]
+# 64 x 64 with one level of stride 16: centres at 8, 24, 40, 56, anchors of 16 x 16, index 4 * row + column.
+ONE_LEVEL = config_lib.Anchors(strides=(16,), sizes=((16.0,),))
+MOBILENET = config_lib.Anchors()
+PAPER = config_lib.Config.preset("paper_resnet50").anchors
+_NEAR = 1e-5
 
 
-def _assign(boxes, is_ignored=None, image_ids=None, num_images=1, **settings):
-    boxes = tf.reshape(tf.convert_to_tensor(boxes, tf.float32), [-1, 4])
-    num_faces = boxes.shape[0]
-    is_ignored = tf.zeros([num_faces], tf.bool) if is_ignored is None else tf.convert_to_tensor(is_ignored)
-    image_ids = tf.zeros([num_faces], tf.int32) if image_ids is None else tf.constant(image_ids, tf.int32)
-    settings = {**QUARTERS, **THRESHOLDS, "keep_best_anchor": True, **settings}
-    return matcher.assign(boxes, is_ignored, image_ids, num_images, **settings)
+def _assign(boxes, is_ignored=None, image_ids=None, num_images=1, image_size=(64, 64), anchors=ONE_LEVEL):
+    boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
+    return matcher.assign(
+        tf.constant(boxes),
+        tf.constant(np.zeros(len(boxes), bool) if is_ignored is None else np.asarray(is_ignored, bool)),
+        tf.constant(np.zeros(len(boxes), np.int32) if image_ids is None else np.asarray(image_ids, np.int32)),
+        num_images,
+        image_size=image_size,
+        strides=anchors.strides,
+        sizes=anchors.sizes,
+        positive_iou=anchors.positive_iou,
+        negative_iou=anchors.negative_iou,
+        keep_best_anchor=anchors.keep_best_anchor,
+    )
+
+
+def _slow(boxes, is_ignored, image_size, design):
+    """Compares every face with every anchor in float64; returns state, face (-1) and where rounding could decide."""
+    anchors = anchor.generate(image_size, design.strides, design.sizes).numpy().astype(np.float64)
+    boxes, centre = boxes.astype(np.float64).copy(), 0.5 * (boxes[:, :2] + boxes[:, 2:]).astype(np.float64)
+    for row in np.flatnonzero(is_ignored):
+        half = 0.5 * np.maximum(boxes[row, 2:] - boxes[row, :2], min(min(level) for level in design.sizes))
+        boxes[row] = np.concatenate([centre[row] - half, centre[row] + half])
+    overlap = np.zeros((len(anchors), len(boxes)))
+    for row, box in enumerate(boxes):
+        side = np.clip(np.minimum(anchors[:, 2:], box[2:]) - np.maximum(anchors[:, :2], box[:2]), 0, None)
+        shared = side.prod(1)
+        overlap[:, row] = shared / ((anchors[:, 2:] - anchors[:, :2]).prod(1) + (box[2:] - box[:2]).prod() - shared)
+    usable = np.where(is_ignored[None], 0.0, overlap)
+    face, best = usable.argmax(1), usable.max(1)
+    hidden = np.where(is_ignored[None], overlap, 0.0).max(1)
+    is_positive, is_between = (
+        best > design.positive_iou,
+        (best >= design.negative_iou) | (hidden >= design.negative_iou),
+    )
+    doubtful = np.abs(np.stack([best, hidden])[..., None] - [design.positive_iou, design.negative_iou]).min((0, 2))
+    doubtful = doubtful < _NEAR
+    if design.keep_best_anchor:
+        claims = {}
+        for row in range(len(boxes)):
+            highest = overlap[:, row].max()
+            if highest <= 0:
+                continue
+            equals = np.flatnonzero(overlap[:, row] > highest - 1e-9)
+            middle = 0.5 * (anchors[equals, :2] + anchors[equals, 2:])
+            distance = np.abs(middle - centre[row]).sum(1)
+            at = equals[np.argmin(np.round(distance, 4))]
+            if is_ignored[row]:
+                is_between[at] = True
+            elif at not in claims or highest > claims[at][0]:
+                claims[at] = highest, row
+        for at, (_, row) in claims.items():
+            is_positive[at], face[at] = True, row
+    state = np.where(is_positive, matcher.POSITIVE, np.where(is_between, matcher.IGNORED, matcher.NEGATIVE))
+    return state, np.where(is_positive, face, -1), doubtful
+
+
+def _faces(assignment):
+    """Returns the face of every anchor, -1 where there is none, as `[B, A]`."""
+    faces = np.full(assignment.state.numpy().size, -1)
+    faces[assignment.anchors.numpy()] = assignment.faces.numpy()
+    return faces.reshape(assignment.state.shape)
+
+
+def _scene(rng, num_faces, image_size, crowded):
+    height, width = image_size
+    largest = 24 if crowded else 0.9 * min(image_size)
+    size = np.exp(rng.uniform(np.log(1.5), np.log(largest), (num_faces, 1))) * rng.uniform(0.7, 1.4, (num_faces, 2))
+    # Some faces hang over the border, a few lie outside.
+    centre = rng.uniform(-0.02, 1.02, (num_faces, 2)) * [width, height]
+    return np.concatenate([centre - size / 2, centre + size / 2], 1).astype(np.float32)
 
 
 def test_worked_example():
-    # Moved by 4 pixels: 12 x 16 shared, 192 / (512 - 192) = 0.6, positive; right: 4 x 16, 64 / 448 = 0.14, background.
-    assigned = _assign([4, 0, 20, 16])
-    np.testing.assert_array_equal(assigned.state, [[1, 0, 0, 0]])
-    np.testing.assert_array_equal(assigned.anchors, [0])
-    np.testing.assert_array_equal(assigned.faces, [0])
+    # Face (0, 0, 16, 16) is anchor 0 itself. The face (20, 16, 36, 32) is moved by 4 from anchor 5 (16..32): shared
+    # 12 x 16 = 192 of 512 - 192 = 320: 0.6, positive; anchor 6 (32..48) shares 4 x 16 = 64 of 448: 0.14, background.
+    # The face (38, 48, 54, 64) lies over anchors 14 (32..48), 160 of 352 = 0.45, and 15 (48..64), 96 of 416 = 0.23:
+    # positive by its claim alone.
+    assignment = _assign([[0, 0, 16, 16], [20, 16, 36, 32], [38, 48, 54, 64]])
+    state = np.zeros(16, int)
+    state[[0, 5, 14]] = matcher.POSITIVE
+    np.testing.assert_array_equal(assignment.state[0], state)
+    np.testing.assert_array_equal(assignment.anchors, [0, 5, 14])
+    np.testing.assert_array_equal(assignment.faces, [0, 1, 2])
 
 
-@pytest.mark.parametrize(("keep_best_anchor", "left"), [(True, matcher.POSITIVE), (False, matcher.IGNORED)])
-def test_between_the_thresholds_only_a_claim_makes_positive(keep_best_anchor, left):
-    # Moved by 6: 10 x 16 shared, 160 / 352 = 0.45. Right: 6 x 16, 96 / 416 = 0.23.
-    assigned = _assign([6, 0, 22, 16], keep_best_anchor=keep_best_anchor)
-    np.testing.assert_array_equal(assigned.state, [[left, 0, 0, 0]])
+def test_without_claims_the_overlap_between_is_ignored():
+    design = dataclasses.replace(ONE_LEVEL, keep_best_anchor=False)
+    assignment = _assign([[20, 16, 36, 32], [38, 48, 54, 64]], anchors=design)
+    state = np.zeros(16, int)
+    state[5], state[14] = matcher.POSITIVE, matcher.IGNORED
+    np.testing.assert_array_equal(assignment.state[0], state)
 
 
-def test_equal_to_a_threshold_is_between():
-    # 8 x 16 in 16 x 16 is exactly one half.
-    assigned = _assign([0, 0, 8, 16], keep_best_anchor=False)
-    np.testing.assert_array_equal(assigned.state, [[-1, 0, 0, 0]])
+def test_a_face_claims_its_best_anchor_however_small():
+    # 2 x 2 inside anchor 0 of 16 x 16: overlap 4 / 256; the same but ignored only hides its anchor.
+    state = np.zeros(16, int)
+    state[0] = matcher.POSITIVE
+    np.testing.assert_array_equal(_assign([[3, 3, 5, 5]]).state[0], state)
+    # Where two claim one anchor the larger wins.
+    assignment = _assign([[3, 3, 5, 5], [9, 9, 12, 12]])
+    np.testing.assert_array_equal(assignment.state[0], state)
+    np.testing.assert_array_equal(assignment.faces, [1])
 
 
-def test_the_larger_overlap_wins_an_anchor_and_each_image_has_its_own():
-    boxes = [[4, 0, 20, 16], [1, 0, 17, 16], [2, 16, 18, 32]]
-    assigned = _assign(boxes, image_ids=[0, 0, 1], num_images=2)
-    np.testing.assert_array_equal(assigned.state, [[1, 0, 0, 0], [0, 0, 1, 0]])
-    np.testing.assert_array_equal(assigned.anchors, [0, 4 + 2])
-    np.testing.assert_array_equal(assigned.faces, [1, 2])
+def test_a_claim_takes_an_anchor_from_a_face_that_matches_it_better():
+    # Stride 4: face 0 is the anchor at (18, 18), 4 * 16 + 4, and shares 0.6 with its neighbour at (22, 18), the best
+    # one of face 1, which overlaps it by 4 / 256 only.
+    design = config_lib.Anchors(strides=(4,), sizes=((16.0,),))
+    faces = _faces(_assign([[10, 10, 26, 26], [21, 17, 23, 19]], anchors=design))[0]
+    assert faces[68] == faces[67] == 0 and faces[69] == 1
 
 
-def test_ignored_faces_however_small_are_not_background():
-    # 2 x 2 overlaps its anchor by 4 / 256, so only the growing to 16 x 16 can make it match.
-    assigned = _assign([9, 9, 11, 11], is_ignored=[True])
-    np.testing.assert_array_equal(assigned.state, [[-1, 0, 0, 0]])
-    # A face that is learnt beats one that is ignored.
-    assigned = _assign([[0, 0, 16, 16], [0, 0, 16, 16]], is_ignored=[True, False])
-    np.testing.assert_array_equal(assigned.state, [[1, 0, 0, 0]])
-    np.testing.assert_array_equal(assigned.faces, [1])
+def test_of_equal_overlaps_the_nearest_anchor_and_the_first_face():
+    # A face of 4 x 4 at (13, 13) lies whole in anchors of 32 centred at 8 and 24 (stride 16); 8 is nearer.
+    design = config_lib.Anchors(strides=(16,), sizes=((32.0,),))
+    np.testing.assert_array_equal(_assign([[11, 11, 15, 15]], anchors=design).anchors, [0])
+    np.testing.assert_array_equal(_assign([[19, 11, 23, 15]], anchors=design).anchors, [1])
+    np.testing.assert_array_equal(_assign([[0, 0, 16, 16]] * 3).faces, [0])
 
 
-def test_no_face_and_a_face_without_area():
-    np.testing.assert_array_equal(_assign(np.zeros([0, 4]), num_images=2).state, np.zeros([2, 4]))
-    np.testing.assert_array_equal(_assign([5, 5, 5, 5]).state, np.zeros([1, 4]))
-
-
-def _slow_twin(boxes, is_ignored, anchors, smallest, settings):
-    """One face after the other, in float64, over all anchors."""
-    boxes = boxes.astype(np.float64)
-    centres = (anchors[:, :2] + anchors[:, 2:]) / 2
-    best_iou, best_face = np.zeros(len(anchors)), np.full(len(anchors), -1)
-    ignored_iou, claims, ignored_claims = np.zeros(len(anchors)), {}, []
-    for face, box in enumerate(boxes):
-        if is_ignored[face]:
-            centre, half = (box[:2] + box[2:]) / 2, np.maximum(box[2:] - box[:2], smallest) / 2
-            box = np.concatenate([centre - half, centre + half])
-        shared = np.minimum(anchors[:, 2:], box[2:]) - np.maximum(anchors[:, :2], box[:2])
-        shared = np.maximum(shared, 0).prod(axis=1)
-        iou = shared / ((anchors[:, 2:] - anchors[:, :2]).prod(axis=1) + (box[2:] - box[:2]).prod() - shared)
-        equals = np.flatnonzero(iou > iou.max() - 1e-6)
-        best = equals[np.argmin(np.abs(centres[equals] - (box[:2] + box[2:]) / 2).sum(axis=1))]
-        if is_ignored[face]:
-            ignored_iou = np.maximum(ignored_iou, iou)
-            ignored_claims.append(best)
+@pytest.mark.parametrize("design", [MOBILENET, PAPER, dataclasses.replace(MOBILENET, keep_best_anchor=False)])
+@pytest.mark.parametrize("crowded", [False, True])
+def test_equals_the_slow_twin(design, crowded):
+    rng = np.random.default_rng(5)
+    image_size = (160, 224)
+    counts = (0, 150, 1) if crowded else (6, 0, 12)
+    scenes = [_scene(rng, count, image_size, crowded) for count in counts]
+    ignored = [rng.random(count) < 0.3 for count in counts]
+    ids = np.repeat(np.arange(len(counts)), counts)
+    assignment = _assign(np.concatenate(scenes), np.concatenate(ignored), ids, len(counts), image_size, design)
+    faces, first = _faces(assignment), 0
+    for image, (boxes, is_ignored) in enumerate(zip(scenes, ignored)):
+        if len(boxes):
+            state, face, doubtful = _slow(boxes, is_ignored, image_size, design)
+            assert doubtful.mean() < 0.01
+            np.testing.assert_array_equal(assignment.state[image].numpy()[~doubtful], state[~doubtful])
+            face = np.where(face < 0, -1, face + first)
+            np.testing.assert_array_equal(faces[image][~doubtful], face[~doubtful])
         else:
-            is_better = iou > best_iou + 1e-9
-            best_iou[is_better], best_face[is_better] = iou[is_better], face
-            if best not in claims or iou[best] > claims[best][0] + 1e-9:
-                claims[best] = (iou[best], face)
-    is_between = (best_iou >= settings["negative_iou"]) | (ignored_iou >= settings["negative_iou"])
-    state = np.where(best_iou > settings["positive_iou"], 1, np.where(is_between, -1, 0))
-    for best in ignored_claims:
-        state[best] = state[best] or -1
-    for best, (_, face) in claims.items():
-        state[best], best_face[best] = 1, face
-    return state, best_face
+            assert (assignment.state[image].numpy() == matcher.NEGATIVE).all()
+        first += len(boxes)
+    assert set(np.unique(assignment.state)) == {matcher.POSITIVE, matcher.NEGATIVE, matcher.IGNORED}
 
 
-def _random_faces(rng, num_faces, smallest, largest, image_size):
-    centre = rng.uniform(0, image_size[::-1], (num_faces, 2))
-    size = np.exp(rng.uniform(np.log(smallest), np.log(largest), (num_faces, 1))) * rng.uniform(
-        0.7, 1.4, (num_faces, 2)
-    )
-    boxes = np.concatenate([centre - size / 2, centre + size / 2], axis=1)
-    return np.clip(boxes, 0, np.tile(image_size[::-1], 2)).astype(np.float32)
+def test_ignored_faces_hide_background_and_never_lend_themselves():
+    # The ignored face equals anchor 5; of anchor 0 a real face has 0.6 beside an ignored one that equals it.
+    assignment = _assign([[16, 16, 32, 32], [4, 0, 20, 16], [0, 0, 16, 16]], [True, False, True])
+    state = np.zeros(16, int)
+    state[5], state[0] = matcher.IGNORED, matcher.POSITIVE
+    np.testing.assert_array_equal(assignment.state[0], state)
+    np.testing.assert_array_equal(assignment.faces, [1])
 
 
-@pytest.mark.parametrize("preset", DESIGNS)
-@pytest.mark.parametrize(
-    ("num_faces", "smallest", "largest", "image_size", "max_pairs"),
-    [
-        (20, 4, 400, (640, 640), 1 << 18),
-        (300, 4, 60, (640, 640), 1 << 18),
-        # Sides that are no multiple of the strides, and many chunks.
-        (60, 4, 300, (333, 470), 999),
-    ],
-)
-def test_equals_slow_twin(preset, num_faces, smallest, largest, image_size, max_pairs, monkeypatch):
-    monkeypatch.setattr(matcher, "MAX_PAIRS", max_pairs)
-    design = config_lib.Config.preset(preset).anchors
-    rng = np.random.default_rng(num_faces)
-    boxes = _random_faces(rng, num_faces, smallest, largest, image_size)
-    is_ignored = rng.random(num_faces) < 0.2
-    anchors = anchor.generate(image_size, design.strides, design.sizes).numpy().astype(np.float64)
-    state, faces = _slow_twin(boxes, is_ignored, anchors, design.sizes[0][0], THRESHOLDS)
-
-    def fast(boxes, is_ignored):
-        return _assign(boxes, is_ignored, image_size=image_size, strides=design.strides, sizes=design.sizes)
-
-    for assigned in (fast(boxes, is_ignored), tf.function(fast)(boxes, is_ignored)):
-        np.testing.assert_array_equal(assigned.state[0], state)
-        np.testing.assert_array_equal(assigned.faces, faces[assigned.anchors])
-    assert (state == 1).sum() > num_faces / 4 and (state == -1).sum() > 50
+def test_an_ignored_face_too_small_to_see_hides_the_smallest_anchor():
+    # A point at anchor 10's centre counts as 16 x 16 there; a face without area is no different.
+    for box in ([39, 39, 41, 41], [40, 40, 40, 40]):
+        state = np.zeros(16, int)
+        state[10] = matcher.IGNORED
+        for keep in (True, False):
+            design = dataclasses.replace(ONE_LEVEL, keep_best_anchor=keep)
+            np.testing.assert_array_equal(_assign([box], [True], anchors=design).state[0], state)
 
 
-_CROWD = """
-import resource
-import tensorflow as tf
-from keras_retinaface import config
-from keras_retinaface.geometry import matcher
-design = config.Config.preset("paper_resnet50").anchors
-def match(num_faces):
-    corner = tf.random.stateless_uniform([num_faces, 2], [0, 1], 0, 500)
-    boxes = tf.concat([corner, corner + tf.random.stateless_uniform([num_faces, 2], [0, 2], 4, 140)], -1)
-    return matcher.assign(boxes, tf.zeros([num_faces], tf.bool), tf.zeros([num_faces], tf.int32), 1,
-        image_size=(640, 640), strides=design.strides, sizes=design.sizes,
-        positive_iou=0.5, negative_iou=0.3, keep_best_anchor=True)
-match = tf.function(match)
-match(tf.constant(5))
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-match(tf.constant(2000))
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
-"""
+def test_no_faces_and_faces_outside():
+    for boxes in (np.zeros((0, 4)), [[100, 100, 140, 140]], [[-50, -50, -20, -20]], [[8, 8, 8, 30]]):
+        assignment = _assign(boxes, num_images=2)
+        np.testing.assert_array_equal(assignment.state, np.zeros((2, 16)))
+        assert assignment.anchors.shape == (0,) and assignment.faces.shape == (0,)
 
 
-def test_memory_stays_bounded_with_two_thousand_faces():
-    # The whole matrix of 2,000 faces and 102,300 anchors would take 780 MiB for the overlaps alone.
-    run = subprocess.run([sys.executable, "-W", "ignore", "-c", _CROWD], capture_output=True, text=True, check=True)
-    assert int(run.stdout.split()[-1]) < 96
+def test_the_size_of_a_chunk_changes_nothing(monkeypatch):
+    boxes = _scene(np.random.default_rng(1), 40, (96, 128), False)
+    is_ignored = np.arange(40) % 5 == 0
+    whole = _assign(boxes, is_ignored, image_size=(96, 128), anchors=PAPER)
+    monkeypatch.setattr(matcher, "MAX_PAIRS", 37)
+    for mine, other in zip(_assign(boxes, is_ignored, image_size=(96, 128), anchors=PAPER), whole):
+        np.testing.assert_array_equal(mine, other)
+
+
+def test_two_thousand_faces_stay_in_bounds(monkeypatch):
+    # All against all would be 2,000 x 102,300 floats, 780 MiB. The spy sees how many pairs there are at once.
+    boxes = _scene(np.random.default_rng(2), 2000, (640, 640), False)
+    real, most, total = matcher._anchor_and_iou, [0], [0]
+
+    def spy(boxes, cell, kind, kinds):
+        num = int(np.prod(cell.shape[:-1]))
+        most[0], total[0] = max(most[0], num), total[0] + num
+        return real(boxes, cell, kind, kinds)
+
+    monkeypatch.setattr(matcher, "_anchor_and_iou", spy)
+    assignment = _assign(boxes, image_size=(640, 640), anchors=PAPER)
+    assert assignment.state.shape == (1, 102300)
+    # Twenty numbers of four bytes a pair under 64 MiB, of which there are several chunks.
+    assert 0 < most[0] <= matcher.MAX_PAIRS and matcher.MAX_PAIRS * 20 * 4 < 64 << 20
+    assert total[0] < 0.05 * 2000 * 102300
+
+
+def test_in_graph_as_eager():
+    boxes = _scene(np.random.default_rng(3), 30, (128, 128), False)
+    ids = (np.arange(30) % 3).astype(np.int32)
+    is_ignored = np.arange(30) % 4 == 0
+    eager = _assign(boxes, is_ignored, ids, 3, (128, 128), MOBILENET)
+
+    def match(boxes, is_ignored, ids, image_size):
+        return matcher.assign(
+            boxes,
+            is_ignored,
+            ids,
+            3,
+            image_size=image_size,
+            strides=MOBILENET.strides,
+            sizes=MOBILENET.sizes,
+            positive_iou=0.5,
+            negative_iou=0.3,
+            keep_best_anchor=True,
+        )
+
+    inputs = tf.data.Dataset.from_tensors((boxes, is_ignored, ids, np.array([128, 128], np.int32)))
+    for mine, other in zip(next(iter(inputs.map(match))), eager):
+        np.testing.assert_array_equal(mine, other)

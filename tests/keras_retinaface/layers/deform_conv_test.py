@@ -92,6 +92,27 @@ def test_tflite_gives_the_same_numbers(tile, groups):
     assert np.std(outputs) > 1.0
 
 
+def test_saved_model_keeps_the_gradient(tmp_path):
+    layer = _random_layer(tile=30)
+    module = tf.Module()
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 4])], autograph=False)
+    def run(features):
+        return layer(features)
+
+    module.run, module.layer = run, layer
+    tf.saved_model.save(module, str(tmp_path), options=tf.saved_model.SaveOptions(experimental_custom_gradients=True))
+    features = tf.constant(_features(1, 7, 8, 4))
+    gradients = []
+    loaded = tf.saved_model.load(str(tmp_path))
+    for function in (layer, loaded.run):
+        with tf.GradientTape() as tape:
+            tape.watch(features)
+            loss = tf.reduce_sum(function(features) ** 2)
+        gradients.append(tape.gradient(loss, features))
+    np.testing.assert_allclose(gradients[0], gradients[1], rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

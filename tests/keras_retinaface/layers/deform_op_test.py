@@ -123,6 +123,22 @@ def test_any_size_in_one_trace():
     assert convolve.experimental_get_tracing_count() == 1
 
 
+@pytest.mark.parametrize("tile", [4096, 1])  # one tile, and more than are laid out one by one
+def test_xla_compiles_both_passes(tile):
+    def step(features, offsets, kernel):
+        with tf.GradientTape() as tape:
+            tape.watch([features, offsets, kernel])
+            outputs = deform_op.convolve(features, offsets, kernel, tile=tile)
+        return outputs, *tape.gradient(outputs, [features, offsets, kernel])
+
+    random = np.random.default_rng(6)
+    inputs = [
+        tf.constant(random.normal(size=shape), tf.float32) for shape in ((1, 9, 10, 2), (1, 9, 10, 18), (3, 3, 2, 3))
+    ]
+    for ours, wanted in zip(tf.function(step, autograph=False, jit_compile=True)(*inputs), step(*inputs)):
+        np.testing.assert_allclose(ours, wanted, atol=1e-4)
+
+
 @pytest.mark.parametrize("sampler", ["gather", "sparse"])
 def test_offsets_that_are_far_or_not_finite_touch_no_other_location(sampler):
     features, kernel = _integers(1, 4, 6, 2), _integers(3, 3, 2, 3)

@@ -1,0 +1,58 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from keras_retinaface import image_file
+from tests import conftest
+
+
+def _run(*arguments):
+    return subprocess.run(
+        [sys.executable, "detect_main.py", *arguments], capture_output=True, text=True, cwd=conftest.ROOT
+    )
+
+
+def test_a_broken_file_is_reported_skipped_and_told_by_the_status(tmp_path, photos):
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    for target in (folder / "a.png", folder / "sub" / "a.png"):
+        target.write_bytes((photos / "astronaut.png").read_bytes())
+    (folder / "broken.jpg").write_bytes(b"not an image")
+    result = _run(
+        f"--images={folder}",
+        f"--json={tmp_path / 'faces.jsonl'}",
+        f"--output={tmp_path / 'drawn'}",
+        f"--crops={tmp_path / 'crops'}",
+    )
+    assert result.returncode == 1
+    assert "broken.jpg: not a readable image" in result.stderr
+    records = [json.loads(line) for line in (tmp_path / "faces.jsonl").read_text().splitlines()]
+    assert [sorted(record) for record in records] == [
+        ["faces", "height", "image", "width"],
+        ["error", "image"],
+        ["faces", "height", "image", "width"],
+    ]
+    (face,) = records[0]["faces"]
+    assert sorted(face) == ["box", "landmarks", "score"] and len(face["landmarks"]) == 5 and len(face["box"]) == 4
+    # Two images of one name do not overwrite each other.
+    assert sorted(p.name for p in (tmp_path / "drawn").iterdir()) == ["a.jpg", "a_2.jpg"]
+    assert sorted(p.name for p in (tmp_path / "crops").iterdir()) == ["a_0.jpg", "a_2_0.jpg"]
+    assert image_file.read(tmp_path / "crops" / "a_0.jpg").shape == (112, 112, 3)
+    drawn = image_file.read(tmp_path / "drawn" / "a.jpg").astype(int)
+    assert np.abs(drawn - image_file.read(photos / "astronaut.png")).max() > 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "give either --images or --video"),
+        (("--images=/nowhere/*.jpg",), "no images there"),
+        (("--images=examples/photos", "stray"), "unknown arguments: ['stray']"),
+    ],
+)
+def test_wrong_calls_say_what_is_wrong(arguments, message):
+    result = _run(*arguments)
+    assert result.returncode == 1 and message in result.stderr + result.stdout

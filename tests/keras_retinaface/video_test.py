@@ -1,0 +1,31 @@
+import numpy as np
+import pytest
+
+from keras_retinaface import video
+
+
+def test_frames_come_back_in_order_and_colour(tmp_path):
+    path = tmp_path / "clip.mp4"
+    with video.Writer(path, 10.0) as writer:
+        for level in (20, 120, 220):
+            frame = np.zeros((64, 96, 3), np.uint8)
+            frame[..., 0] = level  # red
+            writer.write(frame)
+    reader = video.Reader(str(path))
+    frames = list(reader)
+    assert (len(frames), reader.num_frames, reader.frame_rate) == (3, 3, 10.0)
+    reds = [frame[..., 0].mean() for frame in frames]
+    np.testing.assert_allclose(reds, (20, 120, 220), atol=12)
+    assert max(frame[..., 2].mean() for frame in frames) < 30
+
+
+def test_a_failed_run_leaves_no_file(tmp_path):
+    with pytest.raises(RuntimeError, match="stop"), video.Writer(tmp_path / "clip.mp4", 10.0) as writer:
+        writer.write(np.zeros((32, 32, 3), np.uint8))
+        raise RuntimeError("stop")
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_video_is_named(tmp_path):
+    with pytest.raises(ValueError, match="missing.mp4: not a readable video or camera"):
+        video.Reader(str(tmp_path / "missing.mp4"))
