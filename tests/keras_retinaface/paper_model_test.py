@@ -193,8 +193,8 @@ def test_mixed_precision_is_near_single():
 def test_exports_find_what_the_model_finds(tmp_path, photos):
     import cv2
 
-    # Three of the five levels: each more is five deformable convolutions to trace, five times.
-    retinaface = _small(strides=(16, 32, 64), sizes=PAPER.anchors.sizes[2:])
+    # All five levels, slow as they are: with fewer, random weights leave scores on the threshold itself.
+    retinaface = _small()
     detection = config_lib.Detection(score_threshold=0.5, max_faces=20)
     image = cv2.cvtColor(cv2.imread(str(photos / "astronaut.png")), cv2.COLOR_BGR2RGB)[:160, :192]
     export.saved_model(retinaface, tmp_path / "saved_model", detection)
