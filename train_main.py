@@ -40,6 +40,9 @@ _STEPS_PER_EPOCH = flags.DEFINE_integer("steps_per_epoch", None, "Steps an epoch
 _ON_BAD_DATA = flags.DEFINE_enum(
     "on_bad_data", "fail", ["fail", "skip"], "Whether a broken row or image stops the run or is left out and counted."
 )
+_DATA_SERVICE = flags.DEFINE_string(
+    "data_service", None, "Address of a tf.data service, grpc://HOST:PORT, whose servers make the training batches."
+)
 # Enough for means over every channel of every layer to settle.
 _UNFOLDING_STEPS = 8
 _FIELDS = {name: flags.DEFINE_string(name, None, text) for name, text in config_lib.describe_fields().items()}
@@ -80,6 +83,7 @@ def train(config: config_lib.Config, workdir: pathlib.Path) -> None:
         _TRAIN_ANNOTATIONS.value,
         landmarks=_TRAIN_LANDMARKS.value,
         on_bad_data=_ON_BAD_DATA.value,
+        data_service=_DATA_SERVICE.value,
     )
     val_data = None
     if _VAL_ANNOTATIONS.value:

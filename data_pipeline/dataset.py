@@ -49,8 +49,8 @@ def make_dataset(
         on_bad_data: `fail` raises at the first fault, `skip` leaves the image out, counts and reports.
         num_workers: hosts that share the images, each with its own dataset.
         worker: of these, the one this dataset is for.
-        data_service: address of a `tf.data` service (`grpc://host:port`) whose servers do the work. Every record is
-            still used once an epoch, but in no fixed order.
+        data_service: address of a `tf.data` service (`grpc://host:port`) whose servers, started by
+            `data_pipeline.serve`, do the work. Every record is still used once an epoch, but in no fixed order.
         with_names: whether the targets hold `image_name` string `[B]`.
 
     Returns:
