@@ -25,6 +25,8 @@ class Anchors:
         positive_iou: an anchor whose best face reaches more than this overlap is positive.
         negative_iou: an anchor whose best face stays under this overlap is background; between the two it is ignored.
         keep_best_anchor: whether every face also claims its best anchor, however small the overlap.
+        compensation: overlap that the best anchor of a face counts as at least; the others rise with it. Over 0, faces
+            smaller than every anchor have several positive ones.
     """
 
     strides: tuple[int, ...] = (8, 16, 32)
@@ -33,6 +35,7 @@ class Anchors:
     positive_iou: float = 0.5
     negative_iou: float = 0.3
     keep_best_anchor: bool = True
+    compensation: float = 0.0
 
     def __post_init__(self):
         if not self.strides or any(s < 4 or s & (s - 1) for s in self.strides):
@@ -50,6 +53,8 @@ class Anchors:
             raise ValueError(f"`sizes` must be positive. Received: sizes={self.sizes}")
         if len(self.variances) != 2 or any(v <= 0 for v in self.variances):
             raise ValueError(f"`variances` must be two positive numbers. Received: variances={self.variances}")
+        if not 0 <= self.compensation < 1:
+            raise ValueError(f"`compensation` must be in [0, 1). Received: compensation={self.compensation}")
         if not 0 <= self.negative_iou <= self.positive_iou <= 1:
             raise ValueError(
                 "`negative_iou` and `positive_iou` must satisfy 0 <= negative_iou <= positive_iou <= 1. "
