@@ -11,6 +11,16 @@ import typing
 BACKBONES = ("mobilenet025", "mobilenet_v2", "resnet50", "resnet152")
 LAYOUTS = ("torchvision", "keras")
 DEFORM_SAMPLERS = ("auto", "sparse", "gather")
+CLASS_LOSSES = ("ohem", "focal")
+CLASS_COUNTS = ("sampled", "positive")
+OHEM_POOLS = ("image", "batch")
+BOX_LOSSES = ("smooth_l1", "giou", "ciou")
+
+
+def _check_choice(section, **choices: tuple[str, ...]) -> None:
+    for name, allowed in choices.items():
+        if getattr(section, name) not in allowed:
+            raise ValueError(f"`{name}` must be one of {allowed}. Received: {name}={getattr(section, name)!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +135,17 @@ class Loss:
         class_weight: factor of the class loss.
         box_weight: factor of the box loss.
         landmark_weight: factor of the landmark loss.
+        class_loss: "ohem", softmax cross entropy with online hard example mining, or "focal", over all anchors.
         negative_ratio: background anchors kept per positive one by online hard example mining.
+        ohem_pool: what the hardest background anchors are looked for in: each "image", or the whole "batch" (of one
+            device).
+        class_count: what divides the sum of the mined class loss: all anchors "sampled", so that it is a mean, or the
+            "positive" ones as in SSD and most public trainers, which makes it about `1 + negative_ratio` times as
+            large. Focal loss is always over the positive ones.
+        focal_gamma: power of the focal loss that plays down what is already right; 0 is cross entropy.
+        focal_alpha: weight of faces in the focal loss; that of background is the rest of 1.
+        box_loss: "smooth_l1" of the offsets, or one minus the "giou" or "ciou" of the boxes, which wants a
+            `box_weight` of about 2.
         dense_weight: factor of the photometric loss, see `mesh.dense_loss`.
         dense_warmup: steps over which that factor rises from 0.
         dense_min_face: faces whose shorter side is under this many pixels have no photometric loss.
@@ -139,7 +159,13 @@ class Loss:
     class_weight: float = 1.0
     box_weight: float = 0.25
     landmark_weight: float = 0.1
+    class_loss: str = "ohem"
     negative_ratio: float = 3.0
+    ohem_pool: str = "image"
+    class_count: str = "sampled"
+    focal_gamma: float = 2.0
+    focal_alpha: float = 0.25
+    box_loss: str = "smooth_l1"
     dense_weight: float = 0.01
     dense_warmup: int = 500
     dense_min_face: float = 32.0
@@ -159,6 +185,13 @@ class Loss:
                 raise ValueError(f"`{name}` must be {least} or more. Received: {name}={getattr(self, name)}")
         if self.negative_ratio <= 0:
             raise ValueError(f"`negative_ratio` must be positive. Received: negative_ratio={self.negative_ratio}")
+        _check_choice(
+            self, class_loss=CLASS_LOSSES, ohem_pool=OHEM_POOLS, class_count=CLASS_COUNTS, box_loss=BOX_LOSSES
+        )
+        if self.focal_gamma < 0:
+            raise ValueError(f"`focal_gamma` must not be negative. Received: focal_gamma={self.focal_gamma}")
+        if not 0 < self.focal_alpha < 1:
+            raise ValueError(f"`focal_alpha` must be in (0, 1). Received: focal_alpha={self.focal_alpha}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,6 +260,8 @@ class Training:
     Attributes:
         epochs: passes over the training images.
         batch_size: images a step, over all devices.
+        accumulate_steps: parts that a step takes its batch in, one after the other, to fit a large one in memory. The
+            gradient is that of the whole batch; only norms that are not frozen see part by part.
         learning_rate: peak of the schedule.
         warmup: share of all steps over which the rate rises to its peak.
         milestones: shares of all steps at which the rate falls to a tenth.
@@ -247,6 +282,7 @@ class Training:
 
     epochs: int = 80
     batch_size: int = 8
+    accumulate_steps: int = 1
     learning_rate: float = 1e-2
     warmup: float = 5 / 80
     milestones: tuple[float, ...] = (55 / 80, 68 / 80)
@@ -262,9 +298,14 @@ class Training:
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "accumulate_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be 1 or more. Received: {name}={getattr(self, name)}")
+        if self.batch_size % self.accumulate_steps:
+            raise ValueError(
+                "`accumulate_steps` must divide `batch_size`. "
+                f"Received: accumulate_steps={self.accumulate_steps}, batch_size={self.batch_size}"
+            )
         if self.learning_rate <= 0:
             raise ValueError(f"`learning_rate` must be positive. Received: learning_rate={self.learning_rate}")
         if not 0 <= self.ema_decay < 1:
