@@ -221,11 +221,11 @@ def train(config: config_lib.Config, workdir: pathlib.Path) -> None:
         checkpoint.check_settings(resumed, settings)
     position = callbacks.Position(steps, resumed.step if resumed else 0)
     strategy_lib.check_agreement(strategy, position.step)
-    if is_chief:
-        _write_run(workdir, config)
     if position.step >= epochs * steps:
         logging.info("%s: all %d epochs are done", workdir, epochs)
         return
+    if is_chief:
+        _write_run(workdir, config)
     val_data = _make_validation(config, strategy)
     start = model_lib.RetinaFace(config) if resumed else _make_start(config, make_batches)
     model = _make_model(config, strategy, start, steps * epochs, resumed)
