@@ -131,7 +131,7 @@ def _make_validation(config: config_lib.Config, strategy):
 
 def _make_model(config: config_lib.Config, strategy, start, num_steps: int, resumed):
     """Builds the model that trains, compiled, where `start` or the checkpoint `resumed` stands."""
-    from keras_retinaface import checkpoint, training, weights
+    from keras_retinaface import averaging, checkpoint, training, weights
     from keras_retinaface import model as model_lib
     from keras_retinaface import strategy as strategy_lib
 
@@ -142,6 +142,7 @@ def _make_model(config: config_lib.Config, strategy, start, num_steps: int, resu
         training.freeze(model, config.training)
         model.compile(optimizer=training.make_optimizer(config.training, num_steps))
         model.optimizer.build(model.trainable_variables)
+        averaging.attach(model, config.training.ema_decay)
         if resumed is not None:
             checkpoint.restore(model, resumed)
             logging.info("going on from %s", resumed.path)

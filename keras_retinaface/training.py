@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from keras_retinaface import callbacks, checkpoint, runtime, validation, weights
+from keras_retinaface import averaging, callbacks, checkpoint, runtime, validation, weights
 from keras_retinaface import config as config_lib
 from keras_retinaface.layers import backbone
 
@@ -254,6 +254,7 @@ def make_callbacks(
     """
     workdir = pathlib.Path(workdir)
     first = [
+        averaging.UpdateAverage(),
         position,
         callbacks.StopOnNonFinite(position, names_of),
         validation.SaveModel(workdir, copy, is_chief=is_chief),

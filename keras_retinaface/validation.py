@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_retinaface import callbacks, detector, drawing, image_file, resizing, weights
+from keras_retinaface import averaging, callbacks, detector, drawing, image_file, resizing, weights
 from keras_retinaface import model as model_lib
 from keras_retinaface.evaluation import runner, wider_face
 
@@ -49,7 +48,7 @@ class SaveModel(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Copies the weights and saves them."""
-        with _averaged(self.model):
+        with averaging.averaged(self.model):
             # All workers read: batch norms hold a share of their statistics on each.
             values = weights.read(self.model)
         weights.assign(self.copy, values, f"epoch {epoch + 1}")
@@ -200,6 +199,3 @@ def _fit(picture):
     scale = side / max(height, width)
     size = max(1, round(height * scale)), max(1, round(width * scale))
     return detector.letterbox(picture, size)[0]
-
-
-_averaged = contextlib.nullcontext
