@@ -141,6 +141,8 @@ def _make_model(config: config_lib.Config, strategy, start, num_steps: int, resu
         weights.assign(model, weights.read(start), "start")
         training.freeze(model, config.training)
         model.compile(optimizer=training.make_optimizer(config.training, num_steps))
+        # Every replica's metrics are those of all; Keras 2 would add them up over workers.
+        model.distribute_reduction_method = "first"
         model.optimizer.build(model.trainable_variables)
         averaging.attach(model, config.training.ema_decay)
         if resumed is not None:
@@ -163,12 +165,9 @@ def _make_observers(config: config_lib.Config, workdir, make_batches, position, 
             every=_VAL_EVERY.value,
             epochs=config.training.epochs,
         )
-    if not is_chief:
-        pictures = []
-    elif _VAL_IMAGES.value:
-        pictures = validation.read_pictures(_VAL_IMAGES.value)
-    else:
-        pictures = next(iter(make_batches()))[0].numpy()
+    # Of TFRecords and drawn images there are no files to show.
+    folder = _VAL_IMAGES.value or _TRAIN_IMAGES.value or ""
+    pictures = validation.read_pictures(folder) if is_chief and os.path.isdir(folder) else []
     return training.make_callbacks(
         workdir,
         position,
@@ -194,7 +193,18 @@ def _names_of(make_batches, step: int) -> list[str]:
 
 
 def train(config: config_lib.Config, workdir: pathlib.Path) -> None:
-    """Builds data and model, and fits."""
+    """Builds data and model, and fits; what TensorFlow raises becomes an error of one line."""
+    import tensorflow as tf
+
+    from keras_retinaface import strategy
+
+    try:
+        _train(config, workdir)
+    except tf.errors.OpError as error:
+        raise strategy.explain(error, _STRATEGY.value) from error
+
+
+def _train(config: config_lib.Config, workdir: pathlib.Path) -> None:
     # Below, so that --help and wrong flags answer at once.
     import keras
 
@@ -264,6 +274,10 @@ def main(argv):
         train(make_config(), pathlib.Path(_WORKDIR.value))
     except (ValueError, OSError, FloatingPointError) as error:
         logging.error("%s", error)
+        if _STRATEGY.value == "multi_worker":
+            # The ordinary way out waits for the other workers to leave, and they may be gone.
+            logging.flush()
+            os._exit(1)
         return 1
     except KeyboardInterrupt:
         logging.error("stopped; the same command goes on from the last checkpoint")

@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import re
+import zipfile
 from collections.abc import Mapping
 
 import numpy as np
@@ -102,17 +103,25 @@ def write(
     path, partial = directory / _NAME.format(step), directory / _PARTIAL
     try:
         with open(partial, "wb") as file:
-            # Not compressed: that would take seconds, and weights hardly shrink. The format checks sums on reading.
-            np.savez(file, **{_STEP: np.int64(step), _SETTINGS: np.array(json.dumps(settings)), **values})
+            _write_arrays(file, {_STEP: np.int64(step), _SETTINGS: np.array(json.dumps(settings)), **values})
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except OSError:
+    except OSError as error:
         partial.unlink(missing_ok=True)
-        raise
+        raise OSError(f"{path} cannot be written: {error.strerror or error}; those before are whole") from error
     for old in _paths(directory)[keep:]:
         old.unlink()
     return path
+
+
+def _write_arrays(file, arrays):
+    # Not compressed: that would take seconds, and weights hardly shrink. Not np.savez, which leaves its archive open
+    # when the disk is full. Reading checks the sums of a zip file.
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, value in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(value), allow_pickle=False)
 
 
 def latest(directory: str | os.PathLike, *, is_chief: bool = True) -> Checkpoint | None:

@@ -11,6 +11,15 @@ import tensorflow as tf
 from absl import logging
 
 ONE, MIRRORED, MULTI_WORKER, TPU = NAMES = ("one", "mirrored", "multi_worker", "tpu")
+# Lines around the reason in a message of TensorFlow.
+_NO_REASON = ("Graph execution error", "Detected at node", "The error could be from")
+_LOST_WORKER = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.InternalError,
+    tf.errors.DeadlineExceededError,
+)
 _IS_KERAS_2 = keras.__version__.startswith("2.")
 
 
@@ -190,3 +199,22 @@ def check_agreement(strategy: tf.distribute.Strategy, step: int) -> None:
         raise ValueError(
             f"workers stand at different steps, {steps}: --workdir must be one folder that all of them see"
         )
+
+
+def explain(error: tf.errors.OpError, name: str) -> OSError:
+    """Returns an error of one line for one that TensorFlow raised in the middle of training.
+
+    Args:
+        error: with a page of Python frames, the reason at their end.
+        name: of the strategy.
+    """
+    lines = [line.strip() for line in error.message.splitlines() if line.strip()]
+    # Frames of the Python that built the graph are indented, as are the nodes of the graph.
+    reasons = [line for line in error.message.splitlines() if line[:1].strip() and not line.startswith(_NO_REASON)]
+    reason = " ".join(reasons) or lines[0]
+    if name == MULTI_WORKER and isinstance(error, _LOST_WORKER):
+        return ConnectionError(
+            "another worker was lost; start the same command on all workers to go on from the last checkpoint: "
+            + reason
+        )
+    return OSError(reason)

@@ -248,17 +248,13 @@ def make_callbacks(
         save_every: steps between checkpoints.
         resumed: the checkpoint to go on from.
         names_of: see `callbacks.StopOnNonFinite`.
-        measure_ap: from `workdir`, `copy` and the `rows` of the history so far to a `validation.MeasureAp`, or None.
+        measure_ap: from `workdir`, `saved` and the `rows` of the history so far to a `validation.MeasureAp`, or None.
         pictures: see `validation.WriteTensorBoard`.
         is_chief: whether this worker writes anything.
     """
     workdir = pathlib.Path(workdir)
-    first = [
-        averaging.UpdateAverage(),
-        position,
-        callbacks.StopOnNonFinite(position, names_of),
-        validation.SaveModel(workdir, copy, is_chief=is_chief),
-    ]
+    saved = validation.SaveModel(workdir, copy, is_chief=is_chief)
+    first = [averaging.UpdateAverage(), position, callbacks.StopOnNonFinite(position, names_of), saved]
     last = callbacks.SaveCheckpoint(
         position,
         workdir / CHECKPOINTS,
@@ -272,8 +268,8 @@ def make_callbacks(
     history = callbacks.WriteHistory(workdir / HISTORY, position.step // position.steps_per_epoch)
     return [
         *first,
-        *([measure_ap(workdir, copy, rows=history.rows)] if measure_ap else []),
+        *([measure_ap(workdir, saved, rows=history.rows)] if measure_ap else []),
         history,
-        validation.WriteTensorBoard(workdir / LOGS, position, copy, pictures),
+        validation.WriteTensorBoard(workdir / LOGS, position, saved, pictures),
         last,
     ]

@@ -10,12 +10,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_retinaface import averaging, callbacks, detector, drawing, image_file, resizing, weights
+from keras_retinaface import averaging, callbacks, detector, drawing, image_file, weights
 from keras_retinaface import model as model_lib
 from keras_retinaface.evaluation import runner, wider_face
 
-# Average precision wants the doubtful detections too; the public numbers are measured so.
-_SCORE_THRESHOLD, _MAX_FACES = 0.02, 750
+# Average precision wants the doubtful detections too; the public numbers are measured so. Pictures do not.
+_SCORE_THRESHOLD, _PICTURE_THRESHOLD = 0.02, 0.5
 _AP = "ap_{}"
 # What decides which model is best.
 _MEAN_AP = _AP.format("mean")
@@ -38,22 +38,27 @@ class SaveModel(keras.callbacks.Callback):
         is_chief: whether this worker writes.
 
     Attributes:
-        copy: with the weights of the last epoch.
+        detector: of the copy, doubtful detections included; after every epoch it has that epoch's weights.
     """
 
     def __init__(self, workdir: str | os.PathLike, copy: model_lib.RetinaFace, *, is_chief: bool = True):
         super().__init__()
-        self.copy = copy
-        self._path, self._is_chief = pathlib.Path(workdir) / "model.keras", is_chief
+        self._path, self._copy, self._is_chief = pathlib.Path(workdir) / "model.keras", copy, is_chief
+        # One for all: every other would trace the network again.
+        self.detector = detector.Detector(copy, score_threshold=_SCORE_THRESHOLD)
 
     def on_epoch_end(self, epoch, logs=None):
         """Copies the weights and saves them."""
         with averaging.averaged(self.model):
             # All workers read: batch norms hold a share of their statistics on each.
             values = weights.read(self.model)
-        weights.assign(self.copy, values, f"epoch {epoch + 1}")
+        weights.assign(self._copy, values, f"epoch {epoch + 1}")
         if self._is_chief:
-            save(self.copy, self._path)
+            self.save_as(self._path)
+
+    def save_as(self, path: pathlib.Path) -> None:
+        """Saves the copy."""
+        save(self._copy, path)
 
 
 class MeasureAp(keras.callbacks.Callback):
@@ -64,16 +69,12 @@ class MeasureAp(keras.callbacks.Callback):
 
     Args:
         workdir: folder of the run.
-        copy: the one of `SaveModel`.
+        saved: the `SaveModel` of the run.
         images: folder of the validation images.
         ground_truth: folder of the official ground truth; images that are not there are left out of it.
         every: epochs.
         epochs: of the run; the last one is measured in any case.
         rows: of the history so far.
-        image_size: what the network sees, as for `Detector`.
-
-    Attributes:
-        paths: of the images, relative to their folder.
 
     Raises:
         FileNotFoundError: if no image is there.
@@ -82,32 +83,27 @@ class MeasureAp(keras.callbacks.Callback):
     def __init__(
         self,
         workdir: str | os.PathLike,
-        copy: model_lib.RetinaFace,
+        saved: SaveModel,
         images: str | os.PathLike,
         ground_truth: str | os.PathLike,
         *,
         every: int,
         epochs: int,
         rows: Sequence[Mapping] = (),
-        image_size: str | int | tuple[int, int] = resizing.ORIGINAL,
     ):
         super().__init__()
-        self._path, self._copy, self._images = pathlib.Path(workdir) / "best.keras", copy, images
+        self._path, self._saved, self._images = pathlib.Path(workdir) / "best.keras", saved, images
         truth = wider_face.load_ground_truth(ground_truth)
-        self.paths = runner.find_images(images, [f"{name}.jpg" for name in truth.names], is_partial=True)
-        self._truth = truth.select([os.path.splitext(path)[0] for path in self.paths])
+        self._paths = runner.find_images(images, [f"{name}.jpg" for name in truth.names], is_partial=True)
+        self._truth = truth.select([os.path.splitext(path)[0] for path in self._paths])
         self._every, self._epochs = every, epochs
         self._best = max((float(row[_MEAN_AP]) for row in rows if row.get(_MEAN_AP)), default=-1.0)
-        # Made once: every new one would trace the network again.
-        self._detector = detector.Detector(
-            copy, score_threshold=_SCORE_THRESHOLD, max_faces=_MAX_FACES, image_size=image_size
-        )
 
     def on_epoch_end(self, epoch, logs=None):
         """Detects in all images."""
         if (epoch + 1) % self._every and epoch + 1 < self._epochs:
             return
-        predictions, _ = runner.detect(self._detector, self._images, self.paths)
+        predictions, _ = runner.detect(self._saved.detector, self._images, self._paths)
         numbers = wider_face.evaluate(predictions, self._truth)
         precisions = {_AP.format(subset): float(numbers[subset]) for subset in wider_face.SUBSETS}
         # A small folder may have no faces of a subset, whose precision is then not a number.
@@ -117,7 +113,7 @@ class MeasureAp(keras.callbacks.Callback):
         # At equal AP the later model has seen more.
         if mean >= self._best:
             self._best = mean
-            save(self._copy, self._path)
+            self._saved.save_as(self._path)
 
 
 class WriteTensorBoard(keras.callbacks.Callback):
@@ -126,7 +122,7 @@ class WriteTensorBoard(keras.callbacks.Callback):
     Args:
         directory: for the logs.
         position: of the training.
-        copy: the one of `SaveModel`.
+        saved: the `SaveModel` of the run.
         pictures: uint8 `[H, W, 3]` each, RGB, to draw detections on after every epoch; the first few are taken.
     """
 
@@ -134,13 +130,13 @@ class WriteTensorBoard(keras.callbacks.Callback):
         self,
         directory: str | os.PathLike,
         position: callbacks.Position,
-        copy: model_lib.RetinaFace,
+        saved: SaveModel,
         pictures: Sequence[np.ndarray] = (),
     ):
         super().__init__()
         self._writer = tf.summary.create_file_writer(str(directory))
         self._position, self._pictures = position, [_fit(picture) for picture in pictures[:_MOST_PICTURES]]
-        self._detector = detector.Detector(copy)
+        self._saved = saved
 
     def on_train_batch_end(self, batch, logs=None):
         """Writes the means of the epoch so far, and the rate."""
@@ -150,10 +146,10 @@ class WriteTensorBoard(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Writes what the epoch came to, and the images."""
         self._write("epoch", {**(logs or {}), "learning_rate": learning_rate(self.model.optimizer)})
-        found = self._detector.detect_batch(self._pictures)
         with self._writer.as_default(step=self._position.step):
-            for index, (picture, faces) in enumerate(zip(self._pictures, found)):
-                tf.summary.image(f"detections/{index}", drawing.faces(picture, faces)[None])
+            for index, picture in enumerate(self._pictures):
+                found = [face for face in self._saved.detector.detect(picture) if face.score >= _PICTURE_THRESHOLD]
+                tf.summary.image(f"detections/{index}", drawing.faces(picture, found)[None])
         self._writer.flush()
 
     def _write(self, prefix, values):
@@ -183,9 +179,9 @@ def save(model: keras.Model, path: str | os.PathLike) -> None:
     try:
         model.save(partial)
         os.replace(partial, path)
-    except OSError:
+    except OSError as error:
         partial.unlink(missing_ok=True)
-        raise
+        raise OSError(f"{path} cannot be written: {error.strerror or error}; the file before is whole") from error
 
 
 def read_pictures(directory: str | os.PathLike) -> list[np.ndarray]:

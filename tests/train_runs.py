@@ -18,6 +18,7 @@ FLAGS = (
     "--batch_size=2",
     "--learning_rate=0.001",
     "--use_frozen_norms=true",
+    "--ema_decay=0.9",
 )
 
 
