@@ -1,10 +1,9 @@
-import keras
 import numpy as np
 import pytest
 
+from keras_retinaface import checkpoint, training, weights
 from keras_retinaface import config as config_lib
 from keras_retinaface import model as model_lib
-from keras_retinaface import training, weights
 
 
 def test_schedule_worked_example():
@@ -55,11 +54,24 @@ def test_initialise_from_every_kind(tmp_path):
         training.initialise(model_lib.RetinaFace(), "resnet")
 
 
-def test_a_loss_that_is_not_finite_stops_with_its_name():
-    callback = training.StopOnNonFinite()
-    model = model_lib.RetinaFace()
-    model.compile(optimizer=keras.optimizers.SGD(0.1))
-    callback.set_model(model)
-    callback.on_train_batch_end(0, {"loss": 1.0})
-    with pytest.raises(FloatingPointError, match="step 0: box_loss, loss is not finite"):
-        callback.on_train_batch_end(1, {"box_loss": float("nan"), "class_loss": 1.0, "loss": float("inf")})
+def test_a_new_start_keeps_the_old_files(tmp_path):
+    workdir = tmp_path / "run"
+    assert training.prepare_workdir(workdir, resume=True) is None
+    training.prepare_workdir(workdir, resume=False)
+    assert [path.name for path in workdir.iterdir()] == ["checkpoints"], "there is nothing to keep"
+    for number in (1, 2):
+        checkpoint.write(workdir / "checkpoints", number, {}, {}, keep=1)
+        (workdir / "history.csv").write_text(str(number))
+        (workdir / "notes.txt").write_text("mine")
+        assert training.prepare_workdir(workdir, resume=True).step == number
+        assert training.prepare_workdir(workdir, resume=False) is None
+        aside = workdir / f"earlier_{number:03d}"
+        assert (aside / "history.csv").read_text() == str(number)
+        assert (aside / f"checkpoints/step_{number:08d}.npz").is_file()
+        assert not any((workdir / "checkpoints").iterdir()) and (workdir / "notes.txt").is_file()
+
+
+def test_a_workdir_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="`workdir` cannot be written: Not a directory: .*file/run"):
+        training.prepare_workdir(tmp_path / "file" / "run", resume=True)
