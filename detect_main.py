@@ -4,6 +4,7 @@
     python detect_main.py --images='photos/**/*.jpg' --json=faces.jsonl --crops=/tmp/crops
     python detect_main.py --model=retinaface.tflite --images=group.jpg --json=-
     python detect_main.py --video=0 --output=/tmp/faces
+    python detect_main.py --model=mobilenet025_dense --mesh --images=examples/photos --output=/tmp/faces --obj=/tmp/obj
 
 Prints one line an image and a table at the end. An image that cannot be read is reported, skipped, and makes the exit
 status 1.
@@ -30,6 +31,11 @@ _VIDEO = flags.DEFINE_string("video", None, "A video file, or the number of a ca
 _JSON = flags.DEFINE_string("json", None, "File for one JSON line an image; `-` is standard output.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for images (or the video) with faces drawn.")
 _CROPS = flags.DEFINE_string("crops", None, "Folder for aligned 112 x 112 crops, best face first.")
+_MESH = flags.DEFINE_bool(
+    "mesh", False, "Find a mesh for every face: drawn in --output, pose in --json. Needs a model with a dense head."
+)
+_MESH_STYLE = flags.DEFINE_enum("mesh_style", "lines", ["lines", "colours"], "How meshes are drawn.")
+_OBJ = flags.DEFINE_string("obj", None, "Folder for meshes as coloured OBJ files, best face first; needs --mesh.")
 _SCORE_THRESHOLD = flags.DEFINE_float(
     "score_threshold", config.Detection.score_threshold, "Detections under this score are dropped."
 )
@@ -62,6 +68,7 @@ def make_detector() -> detector.Detector:
         tile=_TILE.value,
         min_face=_MIN_FACE.value,
         num_threads=_NUM_THREADS.value,
+        mesh=_MESH.value,
     )
 
 
@@ -92,11 +99,24 @@ def _unique_stem(path: str, taken: set[str]) -> str:
     return stem
 
 
+def _draw(image: np.ndarray, faces: list) -> np.ndarray:
+    if _MESH.value:
+        return drawing.meshes(image, faces, has_lines=_MESH_STYLE.value == "lines")
+    return drawing.faces(image, faces)
+
+
 def _save_pictures(stem: str, image: np.ndarray, faces: list) -> None:
     if _OUTPUT.value:
-        image_file.write(pathlib.Path(_OUTPUT.value) / f"{stem}.jpg", drawing.faces(image, faces))
+        image_file.write(pathlib.Path(_OUTPUT.value) / f"{stem}.jpg", _draw(image, faces))
     if _CROPS.value:
         _save_crops(stem, image, faces)
+    if _OBJ.value:
+        _save_meshes(stem, faces)
+
+
+def _save_meshes(stem: str, faces: list) -> None:
+    for index, face in enumerate(faces):
+        face.mesh.write_obj(pathlib.Path(_OBJ.value) / f"{stem}_{index}.obj")
 
 
 def _save_crops(stem: str, image: np.ndarray, faces: list) -> None:
@@ -152,9 +172,11 @@ def detect_video(source: str) -> None:
                 record = {"image": f"{source}#{num_frames}", "width": width, "height": height}
                 write_json({**record, "faces": [face.to_dict() for face in faces]})
                 if writer is not None:
-                    writer.write(drawing.faces(image, faces))
+                    writer.write(_draw(image, faces))
                 if _CROPS.value:
                     _save_crops(f"{name}_{num_frames}", image, faces)
+                if _OBJ.value:
+                    _save_meshes(f"{name}_{num_frames}", faces)
                 num_faces += len(faces)
                 num_frames += 1
     if not num_frames:
@@ -172,7 +194,9 @@ def main(argv):
     paths = [path for pattern in _IMAGES.value for path in image_file.find(pattern)]
     if _IMAGES.value and not paths:
         raise app.UsageError(f"--images={_IMAGES.value}: no images there")
-    for folder in (_OUTPUT.value, _CROPS.value):
+    if _OBJ.value and not _MESH.value:
+        raise app.UsageError("--obj needs --mesh")
+    for folder in (_OUTPUT.value, _CROPS.value, _OBJ.value):
         if folder:
             os.makedirs(folder, exist_ok=True)
     try:
