@@ -23,9 +23,9 @@ import numpy as np
 import tqdm
 from absl import app, flags, logging
 
-from keras_retinaface import alignment, config, detector, drawing, image_file, resizing, runtime, video
+from keras_retinaface import alignment, detection_flags, drawing, image_file, video
 
-_MODEL = flags.DEFINE_string("model", "mobilenet025", f"{runtime.KINDS[0].upper()}{runtime.KINDS[1:]}.")
+_MODEL = detection_flags.define_model("mobilenet025")
 _IMAGES = flags.DEFINE_multi_string("images", [], "An image, a glob or a folder; may be given more than once.")
 _VIDEO = flags.DEFINE_string("video", None, "A video file, or the number of a camera.")
 _JSON = flags.DEFINE_string("json", None, "File for one JSON line an image; `-` is standard output.")
@@ -36,40 +36,7 @@ _MESH = flags.DEFINE_bool(
 )
 _MESH_STYLE = flags.DEFINE_enum("mesh_style", "lines", ["lines", "colours"], "How meshes are drawn.")
 _OBJ = flags.DEFINE_string("obj", None, "Folder for meshes as coloured OBJ files, best face first; needs --mesh.")
-_SCORE_THRESHOLD = flags.DEFINE_float(
-    "score_threshold", config.Detection.score_threshold, "Detections under this score are dropped."
-)
-_IOU_THRESHOLD = flags.DEFINE_float(
-    "iou_threshold", config.Detection.iou_threshold, "Of two detections that overlap more, the better stays."
-)
-_MAX_FACES = flags.DEFINE_integer("max_faces", config.Detection.max_faces, "Most faces an image.")
-_MIN_FACE = flags.DEFINE_float("min_face", 0.0, "Faces whose shorter side is under this many pixels are dropped.")
-_IMAGE_SIZE = flags.DEFINE_string(
-    "image_size", resizing.ORIGINAL, "What the network sees: `original`, `SHORT,LONG` sides, or the LONG side; pixels."
-)
-_SCALES = flags.DEFINE_list("scales", [], "Short sides in pixels to look at in turn, e.g. 500,800,1100,1400,1700.")
-_FLIP = flags.DEFINE_bool("flip", False, "Look at mirrored images too.")
-_VOTING = flags.DEFINE_bool("voting", False, "Average a face over scales, flips and tiles instead of taking the best.")
-_TILE = flags.DEFINE_integer("tile", None, "Cut images larger than this into overlapping tiles; pixels.")
-_NUM_THREADS = flags.DEFINE_integer("num_threads", None, "Threads of the network; all for TensorFlow, one for LiteRT.")
-
-
-def make_detector() -> detector.Detector:
-    """Builds the detector that the flags describe."""
-    return detector.Detector(
-        _MODEL.value,
-        score_threshold=_SCORE_THRESHOLD.value,
-        iou_threshold=_IOU_THRESHOLD.value,
-        max_faces=_MAX_FACES.value,
-        image_size=resizing.parse_size(_IMAGE_SIZE.value),
-        scales=[int(side) for side in _SCALES.value],
-        use_flip=_FLIP.value,
-        use_voting=_VOTING.value,
-        tile=_TILE.value,
-        min_face=_MIN_FACE.value,
-        num_threads=_NUM_THREADS.value,
-        mesh=_MESH.value,
-    )
+make_detector, _ = detection_flags.define()
 
 
 @contextlib.contextmanager
@@ -126,7 +93,7 @@ def _save_crops(stem: str, image: np.ndarray, faces: list) -> None:
 
 def detect_images(paths: list[str]) -> int:
     """Detects on every image; returns how many could not be read."""
-    found_by = make_detector()
+    found_by = make_detector(_MODEL.value, mesh=_MESH.value)
     num_faces, broken, seconds, stems = 0, 0, 0.0, set()
     with _open_json(_JSON.value) as write_json:
         for path in tqdm.tqdm(paths, unit="image", disable=None):
@@ -155,7 +122,7 @@ def detect_images(paths: list[str]) -> int:
 
 def detect_video(source: str) -> None:
     """Detects on every frame; Ctrl-C ends a camera and keeps what was written."""
-    found_by, reader = make_detector(), video.Reader(source)
+    found_by, reader = make_detector(_MODEL.value, mesh=_MESH.value), video.Reader(source)
     name = f"camera{source}" if source.isdigit() else pathlib.Path(source).stem
     num_faces, num_frames = 0, 0
     start = time.perf_counter()

@@ -5,7 +5,8 @@ r"""Measures a model, or predictions from elsewhere, by the official protocols.
     python evaluate_main.py --model=retinaface.tflite --images=DIR --landmarks=label.txt
     python evaluate_main.py --model=mobilenet025 --images=originalPics --fddb=FDDB-folds --curves=DIR
     python evaluate_main.py --dense=AFLW2000 --meshes=predicted.npz
-    python evaluate_main.py --mesh --model=mobilenet025_dense --images=WIDER_val/images --ground_truth=DIR --min_face=48
+    python evaluate_main.py --mesh --model=mobilenet025_dense --images=WIDER_val/images --ground_truth=DIR \
+        --partial --mesh_min_face=48
     python evaluate_main.py --mesh --model=mobilenet025_dense --images=DIR --landmarks=faces.xml
 
 --ground_truth holds the official wider_{face,easy,medium,hard}_val.mat. Ctrl-C and start again: a run with
@@ -20,13 +21,13 @@ import sys
 
 from absl import app, flags, logging
 
-from keras_retinaface import config, detector, resizing, runtime
+from keras_retinaface import detection_flags
 from keras_retinaface.evaluation import annotation, fddb, prediction, report, runner, wider_face
 
 # Average precision wants the doubtful detections too; these are what the public numbers were measured with.
 SCORE_THRESHOLD, MAX_FACES = 0.02, 750
 
-_MODEL = flags.DEFINE_string("model", None, f"{runtime.KINDS[0].upper()}{runtime.KINDS[1:]}.")
+_MODEL = detection_flags.define_model(None)
 _PREDICTIONS = flags.DEFINE_string(
     "predictions", None, "Folder of EVENT/IMAGE.txt in the official format instead of a model; one file for --fddb."
 )
@@ -45,6 +46,9 @@ _MESH = flags.DEFINE_bool(
     False,
     "Measure meshes on the faces of --ground_truth and --landmarks instead: photometric error, 68 points.",
 )
+_MESH_MIN_FACE = flags.DEFINE_float(
+    "mesh_min_face", 0.0, "Annotated faces whose shorter side is under this many pixels are left out of --mesh."
+)
 _PARTIAL = flags.DEFINE_bool(
     "partial", False, "Cut the ground truth to the images that --images (without it, --predictions) holds."
 )
@@ -56,51 +60,7 @@ _CURVES = flags.DEFINE_string("curves", None, "Folder for curves as PNG and CSV.
 _PREDICTIONS_OUT = flags.DEFINE_string(
     "predictions_out", None, "Folder for the model's predictions; a run resumes there."
 )
-_SCORE_THRESHOLD = flags.DEFINE_float("score_threshold", SCORE_THRESHOLD, "Detections under this score are dropped.")
-_IOU_THRESHOLD = flags.DEFINE_float(
-    "iou_threshold", config.Detection.iou_threshold, "Of two detections that overlap more, the better stays."
-)
-_MAX_FACES = flags.DEFINE_integer("max_faces", MAX_FACES, "Most faces an image.")
-_MIN_FACE = flags.DEFINE_float("min_face", 0.0, "Faces whose shorter side is under this many pixels are dropped.")
-_IMAGE_SIZE = flags.DEFINE_string(
-    "image_size", resizing.ORIGINAL, "What the network sees: `original`, `SHORT,LONG` sides, or the LONG side; pixels."
-)
-_SCALES = flags.DEFINE_list("scales", [], "Short sides in pixels to look at in turn, e.g. 500,800,1100,1400,1700.")
-_FLIP = flags.DEFINE_bool("flip", False, "Look at mirrored images too.")
-_VOTING = flags.DEFINE_bool("voting", False, "Average a face over scales, flips and tiles instead of taking the best.")
-_TILE = flags.DEFINE_integer("tile", None, "Cut images larger than this into overlapping tiles; pixels.")
-_NUM_THREADS = flags.DEFINE_integer("num_threads", None, "Threads of the network; all for TensorFlow, one for LiteRT.")
-
-_OPTIONS = {
-    "score_threshold": _SCORE_THRESHOLD,
-    "iou_threshold": _IOU_THRESHOLD,
-    "max_faces": _MAX_FACES,
-    "min_face": _MIN_FACE,
-    "image_size": _IMAGE_SIZE,
-    "scales": _SCALES,
-    "flip": _FLIP,
-    "voting": _VOTING,
-    "tile": _TILE,
-}
-
-
-def make_detector() -> detector.Detector:
-    """Builds the detector that the flags describe."""
-    return detector.Detector(
-        _MODEL.value,
-        score_threshold=_SCORE_THRESHOLD.value,
-        iou_threshold=_IOU_THRESHOLD.value,
-        max_faces=_MAX_FACES.value,
-        image_size=resizing.parse_size(_IMAGE_SIZE.value),
-        scales=[int(side) for side in _SCALES.value],
-        use_flip=_FLIP.value,
-        use_voting=_VOTING.value,
-        tile=_TILE.value,
-        # A face's mesh is measured by how large the face is, not by how large it was found.
-        min_face=0.0 if _MESH.value else _MIN_FACE.value,
-        num_threads=_NUM_THREADS.value,
-        mesh=_MESH.value,
-    )
+make_detector, detection_settings = detection_flags.define(score_threshold=SCORE_THRESHOLD, max_faces=MAX_FACES)
 
 
 def predict(paths: list[str], numbers: dict) -> dict:
@@ -110,9 +70,9 @@ def predict(paths: list[str], numbers: dict) -> dict:
         predictions, missing = prediction.read(_PREDICTIONS.value, names, compat=_COMPAT.value)
         numbers["missing_predictions"] = len(missing)
         return predictions
-    settings = {"model": runner.fingerprint(_MODEL.value), **{name: flag.value for name, flag in _OPTIONS.items()}}
+    settings = {"model": runner.fingerprint(_MODEL.value), **detection_settings()}
     predictions, numbers["seconds_per_image"] = runner.detect(
-        make_detector(), _IMAGES.value, paths, output=_PREDICTIONS_OUT.value, settings=settings
+        make_detector(_MODEL.value), _IMAGES.value, paths, output=_PREDICTIONS_OUT.value, settings=settings
     )
     return predictions
 
@@ -137,7 +97,8 @@ def measure_meshes(ground_truth, annotations: list) -> dict:
 
     if ground_truth is not None:
         annotations = mesh.of_ground_truth(ground_truth) + annotations
-    return mesh.measure(make_detector(), _IMAGES.value, annotations, min_face=_MIN_FACE.value)
+    finder = make_detector(_MODEL.value, mesh=True)
+    return mesh.measure(finder, _IMAGES.value, annotations, min_face=_MESH_MIN_FACE.value)
 
 
 def evaluate() -> dict:

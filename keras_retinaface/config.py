@@ -233,6 +233,8 @@ class Training:
         milestones: shares of all steps at which the rate falls to a tenth.
         momentum: of SGD.
         weight_decay: L2 pull on convolution kernels, not on norms and biases.
+        ema_decay: share of the old value that a moving average of all weights keeps each step, for example 0.999;
+            validation and saved models then use the average. 0 is none.
         use_unfolded_norms: whether to put back batch norms that the initial weights have folded away, measured on the
             first training images; see `unfolding`.
         use_frozen_norms: whether batch norms keep their stored mean and variance, for fine-tuning on few images.
@@ -251,6 +253,7 @@ class Training:
     milestones: tuple[float, ...] = (55 / 80, 68 / 80)
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    ema_decay: float = 0.0
     use_unfolded_norms: bool = False
     use_frozen_norms: bool = False
     use_frozen_detector: bool = False
@@ -265,6 +268,8 @@ class Training:
                 raise ValueError(f"`{name}` must be 1 or more. Received: {name}={getattr(self, name)}")
         if self.learning_rate <= 0:
             raise ValueError(f"`learning_rate` must be positive. Received: learning_rate={self.learning_rate}")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"`ema_decay` must be in [0, 1). Received: ema_decay={self.ema_decay}")
         if not 0 <= self.frozen_stages <= 5:
             raise ValueError(f"`frozen_stages` must be in [0, 5]. Received: frozen_stages={self.frozen_stages}")
         if not 0 <= self.warmup < 1 or any(not 0 < m <= 1 for m in self.milestones):

@@ -10,8 +10,8 @@ import keras
 import tensorflow as tf
 from absl import logging
 
+from keras_retinaface import averaging, runtime, weights
 from keras_retinaface import config as config_lib
-from keras_retinaface import runtime, weights
 from keras_retinaface.layers import backbone
 
 # Where the warm-up starts, as a share of the peak: the paper's 1e-3 of 1e-2.
@@ -163,7 +163,8 @@ class SaveModel(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Saves beside the old file, then takes its place."""
         partial = self._path.with_name(".partial.keras")
-        self.model.save(partial)
+        with averaging.averaged(self.model):
+            self.model.save(partial)
         os.replace(partial, self._path)
 
 
@@ -176,6 +177,7 @@ def make_callbacks(workdir: str | os.PathLike) -> list[keras.callbacks.Callback]
     workdir = pathlib.Path(workdir)
     (workdir / "checkpoints").mkdir(exist_ok=True)
     return [
+        averaging.UpdateAverage(),
         StopOnNonFinite(),
         SaveModel(workdir),
         keras.callbacks.ModelCheckpoint(

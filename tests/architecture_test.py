@@ -18,8 +18,12 @@ _LAYERS = {
     "detections": 2,
     "recompute": 2,
     "weights": 2,
+    # Above the library: only scripts may import it.
+    "detection_flags": 4,
 }
 _TOP = 3
+# The one module beside scripts that defines flags, because two scripts share them.
+_SHARED_FLAGS = "detection_flags.py"
 # Modules that must load where there is no TensorFlow.
 _WITHOUT_TENSORFLOW = ("config", "alignment", "detector", "drawing", "image_file", "merging", "resizing", "video")
 
@@ -69,6 +73,8 @@ def test_detection_needs_no_tensorflow_at_import():
 def test_flags_and_print_stay_in_scripts():
     for path in _files("keras_retinaface") + _files("data_pipeline"):
         text = path.read_text(encoding="utf-8")
+        if path.name == _SHARED_FLAGS:
+            continue
         if '__name__ == "__main__"' in text:
             continue
         tree = ast.parse(text)

@@ -1,7 +1,8 @@
-"""Trains a dense head with its towers on cached windows of a frozen detector, by the photometric loss itself.
+r"""Trains a dense head with its towers on cached windows of a frozen detector, by the photometric loss itself.
 
     python -m tools.dense_samples --images=DIR --annotations=label.txt --output=runs/dense/train.npz
-    python -m tools.dense_points --model=face_landmark.tflite --images=DIR --annotations=label.txt --output=runs/dense/points.npz
+    python -m tools.dense_points --model=face_landmark.tflite --images=DIR --annotations=label.txt \
+        --output=runs/dense/points.npz
     python -m tools.train_dense_head --train=runs/dense/train.npz --points=runs/dense/points.npz \
         --workdir=runs/dense --output=dense_head.npz
 
@@ -64,7 +65,7 @@ def select(samples: dict, rows) -> dict:
 
 
 def join_points(samples: dict, path: str | None) -> None:
-    """Adds `points68` `[N, 68, 2]`, in the frame of the anchor, 0..1, and `point_weight`, over the face's size there."""
+    """Adds `points68` `[N, 68, 2]`, 0..1 in the anchor, and `point_weight`: the anchor's side in sides of the box."""
     count = len(samples["face"])
     samples["points68"] = np.zeros((count, 68, 2), np.float32)
     samples["point_weight"] = np.zeros(count, np.float32)
