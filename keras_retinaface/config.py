@@ -88,7 +88,10 @@ class Network:
         pyramid_channels: channels of every pyramid level and context module.
         negative_slope: of the leaky ReLU in backbone (MobileNet only), pyramid and context; 0 is plain ReLU.
         use_shared_heads: one set of head convolutions for all levels, as in the paper, or one per level.
-        dense: whether there is a dense head: code, camera and light of a mesh for every anchor. Training alone uses it.
+        dense: whether there is a dense head: code, camera and light of a mesh for every anchor. Detection alone does
+            without it.
+        dense_channels: of the dense head's own tower on context features and image, see `layers.dense`; 0 for the
+            paper's 1x1 convolution on context features alone.
         use_deformable: whether the 3x3 convolutions of lateral connections and context modules are deformable.
         deform_tile: output locations that a deformable convolution samples at once; less is less memory.
         deform_sampler: how it samples: "sparse" is fastest on a CPU, "gather" is for accelerators, "auto" goes by the
@@ -101,6 +104,7 @@ class Network:
     negative_slope: float = 0.1
     use_shared_heads: bool = False
     dense: bool = False
+    dense_channels: int = 0
     use_deformable: bool = False
     deform_tile: int = 4096
     deform_sampler: str = "auto"
@@ -123,6 +127,8 @@ class Network:
                 "`pyramid_channels` must be a positive multiple of 4. "
                 f"Received: pyramid_channels={self.pyramid_channels}"
             )
+        if self.dense_channels < 0:
+            raise ValueError(f"`dense_channels` must not be negative. Received: dense_channels={self.dense_channels}")
         if not 0 <= self.negative_slope < 1:
             raise ValueError(f"`negative_slope` must be in [0, 1). Received: negative_slope={self.negative_slope}")
 
@@ -495,6 +501,7 @@ def _octave_sizes(strides: tuple[int, ...]) -> tuple[tuple[float, ...], ...]:
 _PAPER_STRIDES = (4, 8, 16, 32, 64)
 _PAPER_ANCHORS = Anchors(strides=_PAPER_STRIDES, sizes=_octave_sizes(_PAPER_STRIDES))
 _MOBILENET025 = Config()
+_MOBILENET025_DENSE = _MOBILENET025.replace(dense=True, dense_channels=64)
 
 
 def _paper(backbone: str) -> Config:
@@ -509,6 +516,7 @@ def _paper(backbone: str) -> Config:
 PRESETS = {
     "mobilenet025": _MOBILENET025,
     "mobilenet025_public": _MOBILENET025,
+    "mobilenet025_dense": _MOBILENET025_DENSE,
     "paper_resnet50": _paper("resnet50"),
     "paper_resnet152": _paper("resnet152"),
 }

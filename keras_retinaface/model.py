@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras_retinaface import accumulation, description, losses, recompute, replica
 from keras_retinaface import config as config_lib
 from keras_retinaface.geometry import anchor
-from keras_retinaface.layers import backbone, context, head, preprocessing, pyramid
+from keras_retinaface.layers import backbone, context, dense, head, preprocessing, pyramid
 
 # Names of the trackers that `fit` and `evaluate` report.
 METRICS = ("loss", "class_loss", "box_loss", "landmark_loss", "recall")
@@ -65,7 +65,8 @@ class RetinaFace(keras.Model):
             name = self.config.network.backbone
             taps = backbone.taps(name)
             used = [taps[f"C{level}"] for level in _levels(self.config) if level <= 5]
-            self._recomputed = recompute.Segments(self, backbone.block_outputs(name), used)
+            has_tower = self.config.network.dense and self.config.network.dense_channels > 0
+            self._recomputed = recompute.Segments(self, backbone.block_outputs(name), used, uses_input=has_tower)
         return self._recomputed(inputs)
 
     def describe(self, image_size: tuple[int, int] = (640, 640)) -> str:
@@ -231,8 +232,8 @@ def _build(image, config: config_lib.Config) -> dict:
     levels = _levels(config)
     slope = network.negative_slope
     mean = backbone.mean(network.backbone, network.backbone_layout)
-    x = preprocessing.SubtractMean(mean, name="subtract_mean")(image)
-    features = backbone.build(network.backbone, x, negative_slope=slope, layout=network.backbone_layout)
+    centred = preprocessing.SubtractMean(mean, name="subtract_mean")(image)
+    features = backbone.build(network.backbone, centred, negative_slope=slope, layout=network.backbone_layout)
     deformable = None
     if network.use_deformable:
         deformable = {"tile": network.deform_tile, "sampler": network.deform_sampler}
@@ -249,7 +250,12 @@ def _build(image, config: config_lib.Config) -> dict:
         )
         for name, x in maps.items()
     }
-    return head.build(maps, anchors.num_per_location, use_shared_heads=network.use_shared_heads, dense=network.dense)
+    dense_maps = None
+    if network.dense:
+        dense_maps = dense.build(centred, maps, network.dense_channels) if network.dense_channels else maps
+    return head.build(
+        maps, anchors.num_per_location, use_shared_heads=network.use_shared_heads, dense_levels=dense_maps
+    )
 
 
 def _photometric(config: config_lib.Config):
