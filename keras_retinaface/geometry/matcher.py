@@ -191,7 +191,7 @@ def _best_faces(
 
 
 def _claims(boxes: tf.Tensor, offset: tf.Tensor, kinds: _Kinds) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Finds the anchor that overlaps each face most, `[N, 1]`, a key above every key without a claim, and the overlap."""
+    """Finds the anchor that overlaps each face most, `[N, 1]`, a key above all without a claim, and the overlap."""
     centre = 0.5 * (boxes[:, :2] + boxes[:, 2:])
     # No anchor of a kind overlaps more than the one nearest to the face's centre.
     cell = tf.cast(tf.math.ceil(centre[:, None, :] / kinds.stride[:, None]), tf.int32) - 1  # [N, K, 2]
