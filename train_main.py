@@ -73,7 +73,7 @@ def train(config: config_lib.Config, workdir: pathlib.Path) -> None:
     import keras
 
     from data_pipeline import dataset
-    from keras_retinaface import averaging, backbone_weights, training, unfolding
+    from keras_retinaface import averaging, backbone_weights, optimizer, training, unfolding
     from keras_retinaface import model as model_lib
 
     keras.utils.set_random_seed(config.training.seed)
@@ -99,7 +99,7 @@ def train(config: config_lib.Config, workdir: pathlib.Path) -> None:
         logging.info("measuring batch norms on %d images", _UNFOLDING_STEPS * config.training.batch_size)
         unfolding.unfold_norms(model, (image for image, _ in train_data.take(_UNFOLDING_STEPS)))
     training.freeze(model, config.training)
-    model.compile(optimizer=training.make_optimizer(config.training, steps * config.training.epochs))
+    model.compile(optimizer=optimizer.make_optimizer(config.training, steps * config.training.epochs, model))
     averaging.attach(model, config.training.ema_decay)
     logging.info(
         "training on %d images: %d epochs of %d steps of %d images, %d weights",
