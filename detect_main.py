@@ -4,6 +4,7 @@
     python detect_main.py --images='photos/**/*.jpg' --json=faces.jsonl --crops=/tmp/crops
     python detect_main.py --model=retinaface.tflite --images=group.jpg --json=-
     python detect_main.py --video=0 --output=/tmp/faces
+    python detect_main.py --model=mobilenet025_dense --mesh --images=examples/photos --output=/tmp/faces --obj=/tmp/obj
 
 Prints one line an image and a table at the end. An image that cannot be read is reported, skipped, and makes the exit
 status 1.
@@ -30,6 +31,11 @@ _VIDEO = flags.DEFINE_string("video", None, "A video file, or the number of a ca
 _JSON = flags.DEFINE_string("json", None, "File for one JSON line an image; `-` is standard output.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for images (or the video) with faces drawn.")
 _CROPS = flags.DEFINE_string("crops", None, "Folder for aligned 112 x 112 crops, best face first.")
+_MESH = flags.DEFINE_bool(
+    "mesh", False, "Find a mesh for every face: drawn in --output, pose in --json. Needs a model with a dense head."
+)
+_MESH_STYLE = flags.DEFINE_enum("mesh_style", "lines", ["lines", "colours"], "How meshes are drawn.")
+_OBJ = flags.DEFINE_string("obj", None, "Folder for meshes as coloured OBJ files, best face first; needs --mesh.")
 make_detector, _ = detection_flags.define()
 
 
@@ -60,11 +66,24 @@ def _unique_stem(path: str, taken: set[str]) -> str:
     return stem
 
 
+def _draw(image: np.ndarray, faces: list) -> np.ndarray:
+    if _MESH.value:
+        return drawing.meshes(image, faces, has_lines=_MESH_STYLE.value == "lines")
+    return drawing.faces(image, faces)
+
+
 def _save_pictures(stem: str, image: np.ndarray, faces: list) -> None:
     if _OUTPUT.value:
-        image_file.write(pathlib.Path(_OUTPUT.value) / f"{stem}.jpg", drawing.faces(image, faces))
+        image_file.write(pathlib.Path(_OUTPUT.value) / f"{stem}.jpg", _draw(image, faces))
     if _CROPS.value:
         _save_crops(stem, image, faces)
+    if _OBJ.value:
+        _save_meshes(stem, faces)
+
+
+def _save_meshes(stem: str, faces: list) -> None:
+    for index, face in enumerate(faces):
+        face.mesh.write_obj(pathlib.Path(_OBJ.value) / f"{stem}_{index}.obj")
 
 
 def _save_crops(stem: str, image: np.ndarray, faces: list) -> None:
@@ -74,7 +93,7 @@ def _save_crops(stem: str, image: np.ndarray, faces: list) -> None:
 
 def detect_images(paths: list[str]) -> int:
     """Detects on every image; returns how many could not be read."""
-    found_by = make_detector(_MODEL.value)
+    found_by = make_detector(_MODEL.value, mesh=_MESH.value)
     num_faces, broken, seconds, stems = 0, 0, 0.0, set()
     with _open_json(_JSON.value) as write_json:
         for path in tqdm.tqdm(paths, unit="image", disable=None):
@@ -103,7 +122,7 @@ def detect_images(paths: list[str]) -> int:
 
 def detect_video(source: str) -> None:
     """Detects on every frame; Ctrl-C ends a camera and keeps what was written."""
-    found_by, reader = make_detector(_MODEL.value), video.Reader(source)
+    found_by, reader = make_detector(_MODEL.value, mesh=_MESH.value), video.Reader(source)
     name = f"camera{source}" if source.isdigit() else pathlib.Path(source).stem
     num_faces, num_frames = 0, 0
     start = time.perf_counter()
@@ -120,9 +139,11 @@ def detect_video(source: str) -> None:
                 record = {"image": f"{source}#{num_frames}", "width": width, "height": height}
                 write_json({**record, "faces": [face.to_dict() for face in faces]})
                 if writer is not None:
-                    writer.write(drawing.faces(image, faces))
+                    writer.write(_draw(image, faces))
                 if _CROPS.value:
                     _save_crops(f"{name}_{num_frames}", image, faces)
+                if _OBJ.value:
+                    _save_meshes(f"{name}_{num_frames}", faces)
                 num_faces += len(faces)
                 num_frames += 1
     if not num_frames:
@@ -140,7 +161,9 @@ def main(argv):
     paths = [path for pattern in _IMAGES.value for path in image_file.find(pattern)]
     if _IMAGES.value and not paths:
         raise app.UsageError(f"--images={_IMAGES.value}: no images there")
-    for folder in (_OUTPUT.value, _CROPS.value):
+    if _OBJ.value and not _MESH.value:
+        raise app.UsageError("--obj needs --mesh")
+    for folder in (_OUTPUT.value, _CROPS.value, _OBJ.value):
         if folder:
             os.makedirs(folder, exist_ok=True)
     try:

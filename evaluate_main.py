@@ -5,6 +5,9 @@ r"""Measures a model, or predictions from elsewhere, by the official protocols.
     python evaluate_main.py --model=retinaface.tflite --images=DIR --landmarks=label.txt
     python evaluate_main.py --model=mobilenet025 --images=originalPics --fddb=FDDB-folds --curves=DIR
     python evaluate_main.py --dense=AFLW2000 --meshes=predicted.npz
+    python evaluate_main.py --mesh --model=mobilenet025_dense --images=WIDER_val/images --ground_truth=DIR \
+        --partial --mesh_min_face=48
+    python evaluate_main.py --mesh --model=mobilenet025_dense --images=DIR --landmarks=faces.xml
 
 --ground_truth holds the official wider_{face,easy,medium,hard}_val.mat. Ctrl-C and start again: a run with
 --predictions_out goes on where it stopped.
@@ -38,6 +41,14 @@ _LANDMARKS = flags.DEFINE_string(
 _FDDB = flags.DEFINE_string("fddb", None, "Folder of FDDB-fold-*-ellipseList.txt.")
 _DENSE = flags.DEFINE_string("dense", None, "True meshes: folder of AFLW2000-3D, or .npz (see evaluation/dense.py).")
 _MESHES = flags.DEFINE_string("meshes", None, "Predicted meshes for --dense, .npz.")
+_MESH = flags.DEFINE_bool(
+    "mesh",
+    False,
+    "Measure meshes on the faces of --ground_truth and --landmarks instead: photometric error, 68 points.",
+)
+_MESH_MIN_FACE = flags.DEFINE_float(
+    "mesh_min_face", 0.0, "Annotated faces whose shorter side is under this many pixels are left out of --mesh."
+)
 _PARTIAL = flags.DEFINE_bool(
     "partial", False, "Cut the ground truth to the images that --images (without it, --predictions) holds."
 )
@@ -80,9 +91,19 @@ def present(paths: list[str], numbers: dict) -> list[str]:
     return found
 
 
+def measure_meshes(ground_truth, annotations: list) -> dict:
+    """Measures meshes on the faces of both."""
+    from keras_retinaface.evaluation import mesh
+
+    if ground_truth is not None:
+        annotations = mesh.of_ground_truth(ground_truth) + annotations
+    finder = make_detector(_MODEL.value, mesh=True)
+    return mesh.measure(finder, _IMAGES.value, annotations, min_face=_MESH_MIN_FACE.value)
+
+
 def evaluate() -> dict:
     """Measures what the flags name."""
-    numbers, paths = {}, []
+    numbers, paths, ground_truth, annotations = {}, [], None, []
     if _GROUND_TRUTH.value:
         ground_truth = wider_face.load_ground_truth(_GROUND_TRUTH.value)
         wider_paths = present([f"{name}.jpg" for name in ground_truth.names], numbers)
@@ -100,6 +121,8 @@ def evaluate() -> dict:
         paths += [f"{name}.jpg" for name in faces]
     if not (_GROUND_TRUTH.value or _LANDMARKS.value or _FDDB.value):
         return report.of_dense(_MESHES.value, _DENSE.value)
+    if _MESH.value:
+        return {**measure_meshes(ground_truth, annotations), "partial": _PARTIAL.value, **numbers}
     is_file = bool(_PREDICTIONS.value) and os.path.isfile(_PREDICTIONS.value)
     predictions = fddb.read_detections(_PREDICTIONS.value) if is_file else predict(list(dict.fromkeys(paths)), numbers)
 
@@ -124,6 +147,8 @@ def main(argv):
         raise app.UsageError("give --ground_truth, --landmarks, --fddb or --dense: what to measure by")
     if any(measures) and bool(_MODEL.value) == bool(_PREDICTIONS.value):
         raise app.UsageError("give either --model or --predictions")
+    if _MESH.value and not (_MODEL.value and (_GROUND_TRUTH.value or _LANDMARKS.value)):
+        raise app.UsageError("--mesh needs --model, and --ground_truth or --landmarks")
     if (_MODEL.value or _FDDB.value) and not _IMAGES.value:
         raise app.UsageError("--model and --fddb need --images")
     if bool(_DENSE.value) != bool(_MESHES.value):

@@ -11,6 +11,16 @@ import typing
 BACKBONES = ("mobilenet025", "mobilenet_v2", "resnet50", "resnet152")
 LAYOUTS = ("torchvision", "keras")
 DEFORM_SAMPLERS = ("auto", "sparse", "gather")
+CLASS_LOSSES = ("ohem", "focal")
+CLASS_COUNTS = ("sampled", "positive")
+OHEM_POOLS = ("image", "batch")
+BOX_LOSSES = ("smooth_l1", "giou", "ciou")
+
+
+def _check_choice(section, **choices: tuple[str, ...]) -> None:
+    for name, allowed in choices.items():
+        if getattr(section, name) not in allowed:
+            raise ValueError(f"`{name}` must be one of {allowed}. Received: {name}={getattr(section, name)!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +35,8 @@ class Anchors:
         positive_iou: an anchor whose best face reaches more than this overlap is positive.
         negative_iou: an anchor whose best face stays under this overlap is background; between the two it is ignored.
         keep_best_anchor: whether every face also claims its best anchor, however small the overlap.
+        compensation: overlap that the best anchor of a face counts as at least; the others rise with it. Over 0, faces
+            smaller than every anchor have several positive ones.
     """
 
     strides: tuple[int, ...] = (8, 16, 32)
@@ -33,6 +45,7 @@ class Anchors:
     positive_iou: float = 0.5
     negative_iou: float = 0.3
     keep_best_anchor: bool = True
+    compensation: float = 0.0
 
     def __post_init__(self):
         if not self.strides or any(s < 4 or s & (s - 1) for s in self.strides):
@@ -50,6 +63,8 @@ class Anchors:
             raise ValueError(f"`sizes` must be positive. Received: sizes={self.sizes}")
         if len(self.variances) != 2 or any(v <= 0 for v in self.variances):
             raise ValueError(f"`variances` must be two positive numbers. Received: variances={self.variances}")
+        if not 0 <= self.compensation < 1:
+            raise ValueError(f"`compensation` must be in [0, 1). Received: compensation={self.compensation}")
         if not 0 <= self.negative_iou <= self.positive_iou <= 1:
             raise ValueError(
                 "`negative_iou` and `positive_iou` must satisfy 0 <= negative_iou <= positive_iou <= 1. "
@@ -73,7 +88,10 @@ class Network:
         pyramid_channels: channels of every pyramid level and context module.
         negative_slope: of the leaky ReLU in backbone (MobileNet only), pyramid and context; 0 is plain ReLU.
         use_shared_heads: one set of head convolutions for all levels, as in the paper, or one per level.
-        dense: whether there is a dense head: code, camera and light of a mesh for every anchor. Training alone uses it.
+        dense: whether there is a dense head: code, camera and light of a mesh for every anchor. Detection alone does
+            without it.
+        dense_channels: of the dense head's own tower on context features and image, see `layers.dense`; 0 for the
+            paper's 1x1 convolution on context features alone.
         use_deformable: whether the 3x3 convolutions of lateral connections and context modules are deformable.
         deform_tile: output locations that a deformable convolution samples at once; less is less memory.
         deform_sampler: how it samples: "sparse" is fastest on a CPU, "gather" is for accelerators, "auto" goes by the
@@ -86,6 +104,7 @@ class Network:
     negative_slope: float = 0.1
     use_shared_heads: bool = False
     dense: bool = False
+    dense_channels: int = 0
     use_deformable: bool = False
     deform_tile: int = 4096
     deform_sampler: str = "auto"
@@ -108,6 +127,8 @@ class Network:
                 "`pyramid_channels` must be a positive multiple of 4. "
                 f"Received: pyramid_channels={self.pyramid_channels}"
             )
+        if self.dense_channels < 0:
+            raise ValueError(f"`dense_channels` must not be negative. Received: dense_channels={self.dense_channels}")
         if not 0 <= self.negative_slope < 1:
             raise ValueError(f"`negative_slope` must be in [0, 1). Received: negative_slope={self.negative_slope}")
 
@@ -120,7 +141,17 @@ class Loss:
         class_weight: factor of the class loss.
         box_weight: factor of the box loss.
         landmark_weight: factor of the landmark loss.
+        class_loss: "ohem", softmax cross entropy with online hard example mining, or "focal", over all anchors.
         negative_ratio: background anchors kept per positive one by online hard example mining.
+        ohem_pool: what the hardest background anchors are looked for in: each "image", or the whole "batch" (of one
+            device).
+        class_count: what divides the sum of the mined class loss: all anchors "sampled", so that it is a mean, or the
+            "positive" ones as in SSD and most public trainers, which makes it about `1 + negative_ratio` times as
+            large. Focal loss is always over the positive ones.
+        focal_gamma: power of the focal loss that plays down what is already right; 0 is cross entropy.
+        focal_alpha: weight of faces in the focal loss; that of background is the rest of 1.
+        box_loss: "smooth_l1" of the offsets, or one minus the "giou" or "ciou" of the boxes, which wants a
+            `box_weight` of about 2.
         dense_weight: factor of the photometric loss, see `mesh.dense_loss`.
         dense_warmup: steps over which that factor rises from 0.
         dense_min_face: faces whose shorter side is under this many pixels have no photometric loss.
@@ -134,7 +165,13 @@ class Loss:
     class_weight: float = 1.0
     box_weight: float = 0.25
     landmark_weight: float = 0.1
+    class_loss: str = "ohem"
     negative_ratio: float = 3.0
+    ohem_pool: str = "image"
+    class_count: str = "sampled"
+    focal_gamma: float = 2.0
+    focal_alpha: float = 0.25
+    box_loss: str = "smooth_l1"
     dense_weight: float = 0.01
     dense_warmup: int = 500
     dense_min_face: float = 32.0
@@ -154,6 +191,13 @@ class Loss:
                 raise ValueError(f"`{name}` must be {least} or more. Received: {name}={getattr(self, name)}")
         if self.negative_ratio <= 0:
             raise ValueError(f"`negative_ratio` must be positive. Received: negative_ratio={self.negative_ratio}")
+        _check_choice(
+            self, class_loss=CLASS_LOSSES, ohem_pool=OHEM_POOLS, class_count=CLASS_COUNTS, box_loss=BOX_LOSSES
+        )
+        if self.focal_gamma < 0:
+            raise ValueError(f"`focal_gamma` must not be negative. Received: focal_gamma={self.focal_gamma}")
+        if not 0 < self.focal_alpha < 1:
+            raise ValueError(f"`focal_alpha` must be in (0, 1). Received: focal_alpha={self.focal_alpha}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,6 +266,8 @@ class Training:
     Attributes:
         epochs: passes over the training images.
         batch_size: images a step, over all devices.
+        accumulate_steps: parts that a step takes its batch in, one after the other, to fit a large one in memory. The
+            gradient is that of the whole batch; only norms that are not frozen see part by part.
         learning_rate: peak of the schedule.
         warmup: share of all steps over which the rate rises to its peak.
         milestones: shares of all steps at which the rate falls to a tenth.
@@ -242,6 +288,7 @@ class Training:
 
     epochs: int = 80
     batch_size: int = 8
+    accumulate_steps: int = 1
     learning_rate: float = 1e-2
     warmup: float = 5 / 80
     milestones: tuple[float, ...] = (55 / 80, 68 / 80)
@@ -257,9 +304,14 @@ class Training:
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "accumulate_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be 1 or more. Received: {name}={getattr(self, name)}")
+        if self.batch_size % self.accumulate_steps:
+            raise ValueError(
+                "`accumulate_steps` must divide `batch_size`. "
+                f"Received: accumulate_steps={self.accumulate_steps}, batch_size={self.batch_size}"
+            )
         if self.learning_rate <= 0:
             raise ValueError(f"`learning_rate` must be positive. Received: learning_rate={self.learning_rate}")
         if not 0 <= self.ema_decay < 1:
@@ -449,6 +501,7 @@ def _octave_sizes(strides: tuple[int, ...]) -> tuple[tuple[float, ...], ...]:
 _PAPER_STRIDES = (4, 8, 16, 32, 64)
 _PAPER_ANCHORS = Anchors(strides=_PAPER_STRIDES, sizes=_octave_sizes(_PAPER_STRIDES))
 _MOBILENET025 = Config()
+_MOBILENET025_DENSE = _MOBILENET025.replace(dense=True, dense_channels=64)
 
 
 def _paper(backbone: str) -> Config:
@@ -463,6 +516,7 @@ def _paper(backbone: str) -> Config:
 PRESETS = {
     "mobilenet025": _MOBILENET025,
     "mobilenet025_public": _MOBILENET025,
+    "mobilenet025_dense": _MOBILENET025_DENSE,
     "paper_resnet50": _paper("resnet50"),
     "paper_resnet152": _paper("resnet152"),
 }

@@ -13,7 +13,8 @@ from keras_retinaface.layers import deform_conv
 _PARTS = {
     "pyramid": ("lateral_", "merge_", "extra_"),
     "context": ("context_",),
-    "heads": ("class_", "box_", "landmark_", "mesh_"),
+    "heads": ("class_", "box_", "landmark_"),
+    "dense head": ("dense_", "mesh_"),
 }
 _BILINEAR = 4  # pixels under a sampling point
 _CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, deform_conv.DeformableConv2D)
@@ -40,6 +41,8 @@ def count(model: keras.Model, image_size: tuple[int, int]) -> dict[str, tuple[in
     convolutions = [layer for layer in model.layers if isinstance(layer, _CONVOLUTIONS)]
     for layer, num_locations in zip(convolutions, _num_locations(model, convolutions, image_size)):
         counts[_part_of(layer)][1] += num_locations * _multiply_adds_per_location(layer)
+    if not model.config.network.dense:
+        del counts["dense head"]
     return {part: (parameters, multiply_adds) for part, (parameters, multiply_adds) in counts.items()}
 
 

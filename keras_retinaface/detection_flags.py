@@ -11,7 +11,7 @@ from keras_retinaface import config, detector, resizing, runtime
 
 def define(
     *, score_threshold: float = config.Detection.score_threshold, max_faces: int = config.Detection.max_faces
-) -> tuple[Callable[[str], detector.Detector], Callable[[], dict]]:
+) -> tuple[Callable[..., detector.Detector], Callable[[], dict]]:
     """Defines the flags.
 
     Args:
@@ -19,7 +19,8 @@ def define(
         max_faces: default of `--max_faces`.
 
     Returns:
-        A function that builds the detector which the parsed flags describe from a model, and one that returns those
+        A function that builds the detector which the parsed flags describe from a model (`mesh`: one that gives meshes
+        too), and one that returns those
         of their values that change what is found, by name.
     """
     found_by = {
@@ -54,7 +55,7 @@ def define(
     def settings() -> dict:
         return {name: flag.value for name, flag in found_by.items()}
 
-    def make_detector(model: str) -> detector.Detector:
+    def make_detector(model: str, *, mesh: bool = False) -> detector.Detector:
         values = settings()
         return detector.Detector(
             model,
@@ -68,6 +69,7 @@ def define(
             tile=values["tile"],
             min_face=values["min_face"],
             num_threads=num_threads.value,
+            mesh=mesh,
         )
 
     return make_detector, settings

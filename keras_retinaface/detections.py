@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from keras_retinaface import config as config_lib
 from keras_retinaface.geometry import anchor, box, landmark
+from keras_retinaface.layers import head
 
 
 def decode(
@@ -17,22 +18,32 @@ def decode(
     """Turns raw outputs into at most `max_faces` faces an image, best first.
 
     Args:
-        outputs: of the model: `scores` `[B, A, 2]`, `box_deltas` `[B, A, 4]`, `landmark_deltas` `[B, A, 5, 2]`.
+        outputs: of the model: `scores` `[B, A, 2]`, `box_deltas` `[B, A, 4]`, `landmark_deltas` `[B, A, 5, 2]`, and
+            `mesh_code` `[B, A, 144]` where meshes are wanted.
         image_size: int32 `[2]` or a pair, (height, width) of the model's input, pixels.
         anchors: the model's.
         detection: thresholds and limits.
 
     Returns:
         `boxes` float32 `[B, N, 4]` (xyxy, pixels), `scores` float32 `[B, N]`, `landmarks` float32 `[B, N, 5, 2]` and
-        `count` int32 `[B]`; N is `max_faces`, entries past `count` are zero.
+        `count` int32 `[B]`; N is `max_faces`, entries past `count` are zero. With `mesh_code` also `dense`, float32
+        `[B, N, 148]`: the anchor (xyxy, pixels) and its row of the dense head, what `reconstruction` makes meshes of.
     """
     anchor_boxes = anchor.generate(image_size, anchors.strides, anchors.sizes)
     scores = tf.sigmoid(outputs["scores"][..., 1] - outputs["scores"][..., 0])  # softmax of two
 
     def decode_one(image_outputs):
-        return _decode_image(*image_outputs, anchor_boxes, anchors.variances, detection)
+        rows, codes = image_outputs[:3], image_outputs[3:]
+        *faces, kept = _decode_image(*rows, anchor_boxes, anchors.variances, detection)
+        if not codes:
+            return tuple(faces)
+        dense = tf.concat([tf.gather(anchor_boxes, kept), tf.gather(codes[0], kept)], -1)
+        return (*faces, tf.where((tf.range(detection.max_faces) < faces[-1])[:, None], dense, 0.0))
 
+    keys = ("boxes", "scores", "landmarks", "count")
     rows = (scores, outputs["box_deltas"], outputs["landmark_deltas"])
+    if "mesh_code" in outputs:
+        keys, rows = (*keys, "dense"), (*rows, outputs["mesh_code"])
     batch_size = scores.shape[0]
     if batch_size is not None:
         # A loop of the graph is slower and less portable than a few copies of its body.
@@ -44,13 +55,14 @@ def decode(
             tf.TensorSpec([detection.max_faces]),
             tf.TensorSpec([detection.max_faces, landmark.NUM_LANDMARKS, 2]),
             tf.TensorSpec([], tf.int32),
-        )
+            tf.TensorSpec([detection.max_faces, 4 + head.DENSE_SHAPE[0]]),
+        )[: len(keys)]
         stacked = tf.map_fn(decode_one, rows, fn_output_signature=specs)
-    return dict(zip(("boxes", "scores", "landmarks", "count"), stacked))
+    return dict(zip(keys, stacked))
 
 
 def _decode_image(scores, box_deltas, landmark_deltas, anchor_boxes, variances, detection):
-    """Decodes one image: `[A]`, `[A, 4]`, `[A, 5, 2]` -> boxes, scores, landmarks, count."""
+    """Decodes one image: `[A]`, `[A, 4]`, `[A, 5, 2]` -> boxes, scores, landmarks, count, anchors kept."""
     # Only anchors that can become a face are decoded: exponentials of 16,800 rows cost more than sorting them.
     num_candidates = tf.minimum(detection.max_candidates, tf.shape(scores)[0])
     if scores.shape[0] is not None:
@@ -77,4 +89,5 @@ def _decode_image(scores, box_deltas, landmark_deltas, anchor_boxes, variances, 
         tf.where(is_face, tf.gather(scores, kept), 0.0),
         tf.where(is_face[:, None, None], landmarks, 0.0),
         count,
+        tf.gather(order, kept),
     )

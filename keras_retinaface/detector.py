@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Iterable, Sequence
 
 import cv2
@@ -25,18 +26,21 @@ class Face:
         box: float32 `[4]`, xyxy.
         score: in [0, 1].
         landmarks: float32 `[5, 2]`, (x, y): eyes, nose tip, mouth corners, left of the image first.
+        mesh: a `reconstruction.Mesh`, or None if none was asked for.
     """
 
     box: np.ndarray
     score: float
     landmarks: np.ndarray
+    mesh: typing.Any = None
 
     def to_dict(self) -> dict:
-        """Returns plain lists, ready for JSON, rounded to a thousandth of a pixel."""
+        """Returns plain lists, ready for JSON, rounded to a thousandth of a pixel; with a mesh its `pose` too."""
         return {
             "box": [round(float(v), 3) for v in self.box],
             "score": round(float(self.score), 6),
             "landmarks": [[round(float(v), 3) for v in point] for point in self.landmarks],
+            **({} if self.mesh is None else {"pose": self.mesh.pose}),
         }
 
 
@@ -56,6 +60,7 @@ class Detector:
         tile: largest side of a picture, pixels; larger ones are cut into overlapping tiles. None: never.
         min_face: faces whose shorter side is under this many pixels are dropped.
         num_threads: of LiteRT (default one) or TensorFlow (default all).
+        mesh: whether each face gets a mesh, which needs a Keras model with a dense head and no mirrored views.
 
     An exported model carries the thresholds of its export: stricter ones here still apply, laxer ones cannot.
 
@@ -77,12 +82,16 @@ class Detector:
         tile: int | None = None,
         min_face: float = 0.0,
         num_threads: int | None = None,
+        mesh: bool = False,
     ):
+        if mesh and use_flip:
+            raise ValueError("`use_flip` and `mesh` exclude each other: codes of mirrored faces cannot be turned back")
         self._detection = config_lib.Detection(score_threshold, iou_threshold, max_faces)
         self._image_size, self._scales = image_size, tuple(scales)
         self._use_flip, self._use_voting, self._tile, self._min_face = use_flip, use_voting, tile, min_face
         self._views((480, 640))  # a wrong option shows here, not at the first image
-        self._runtime = runtime.open_model(model, self._detection, num_threads)
+        self._has_mesh = mesh
+        self._runtime = runtime.open_model(model, self._detection, num_threads, has_dense=mesh)
 
     def detect(self, image: np.ndarray) -> list[Face]:
         """Finds the faces of one image.
@@ -145,7 +154,8 @@ class Detector:
         for index in range(num_pictures):
             count = int(outputs["count"][index])
             boxes, scores, landmarks = (outputs[name][index][:count] for name in ("boxes", "scores", "landmarks"))
-            found.append(merging.Detections(boxes / scale, scores, landmarks / scale))
+            dense = outputs["dense"][index][:count] if self._has_mesh else None
+            found.append(merging.Detections(boxes / scale, scores, landmarks / scale, dense))
         return found
 
     def _to_faces(self, parts: list[merging.Detections]) -> list[Face]:
@@ -155,7 +165,14 @@ class Detector:
         if self._min_face > 0:
             is_kept &= merging.is_large_enough(found.boxes, self._min_face)
         found = found.select(is_kept).select(slice(detection.max_faces))
-        return [Face(box, float(score), landmarks) for box, score, landmarks in zip(*found)]
+        meshes = [None] * len(found.scores)
+        if self._has_mesh and meshes:
+            # Here and not above: it takes TensorFlow and tensorflow-graphics, which detection alone may do without.
+            from keras_retinaface import reconstruction
+
+            meshes = reconstruction.reconstruct(found.boxes, found.landmarks, found.dense)
+        rows = zip(found.boxes, found.scores, found.landmarks, meshes)
+        return [Face(box, float(score), landmarks, mesh) for box, score, landmarks, mesh in rows]
 
 
 def check_image(image: np.ndarray) -> np.ndarray:

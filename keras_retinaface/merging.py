@@ -22,15 +22,17 @@ class Detections(typing.NamedTuple):
         boxes: float32 `[N, 4]`, xyxy, pixels.
         scores: float32 `[N]`.
         landmarks: float32 `[N, 5, 2]`, pixels.
+        dense: float32 `[N, 148]`, of `detections.decode`, or None without meshes.
     """
 
     boxes: np.ndarray
     scores: np.ndarray
     landmarks: np.ndarray
+    dense: np.ndarray | None = None
 
     def select(self, rows: np.ndarray) -> Detections:
         """Takes some faces, by index or mask."""
-        return Detections(self.boxes[rows], self.scores[rows], self.landmarks[rows])
+        return Detections(*(None if array is None else array[rows] for array in self))
 
 
 def empty() -> Detections:
@@ -50,7 +52,8 @@ def to_image(detections: Detections, view: resizing.View) -> Detections:
     Returns:
         Detections in pixels of the image.
     """
-    boxes, scores, landmarks = (np.asarray(part, np.float32) for part in detections)
+    boxes, scores, landmarks = (np.asarray(part, np.float32) for part in detections[:3])
+    dense = detections.dense
     if view.is_flipped:
         width = np.float32(view.input_size[1])
         boxes = np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
@@ -60,7 +63,11 @@ def to_image(detections: Detections, view: resizing.View) -> Detections:
     factor = np.array([(right - left) / view.input_size[1], (bottom - top) / view.input_size[0]], np.float32)
     corner = np.array([left, top], np.float32)
     boxes = boxes * np.tile(factor, 2) + np.tile(corner, 2)
-    found = Detections(boxes, scores, landmarks * factor + corner)
+    if dense is not None:
+        if view.is_flipped:
+            raise ValueError("meshes cannot be taken from a mirrored view")
+        dense = np.concatenate([dense[:, :4] * np.tile(factor, 2) + np.tile(corner, 2), dense[:, 4:]], axis=1)
+    found = Detections(boxes, scores, landmarks * factor + corner, dense)
     return found if view.is_whole else found.select(~_is_cut(boxes, view, CUT_MARGIN * factor))
 
 
@@ -84,9 +91,11 @@ def merge(
     """
     for part in parts:
         if not len(part.boxes) == len(part.scores) == len(part.landmarks):
-            raise ValueError(f"`parts` must have equally many rows. Received: {[np.shape(array) for array in part]}")
+            raise ValueError(
+                f"`parts` must have equally many rows. Received: {[np.shape(array) for array in part[:3]]}"
+            )
     parts = [part for part in parts if len(part.boxes)] or [empty()]
-    together = Detections(*(np.concatenate(arrays) for arrays in zip(*parts)))
+    together = Detections(*(None if arrays[0] is None else np.concatenate(arrays) for arrays in zip(*parts)))
     together = together.select(np.argsort(-together.scores, kind="stable"))
     if len(parts) > 1:
         leaders = _leaders(together.boxes, iou_threshold)
@@ -160,4 +169,6 @@ def _vote(detections: Detections, leaders) -> Detections:
     sums = np.stack([np.bincount(group, weights * column) for column in values.T.astype(np.float64)], axis=1)
     means = (sums / np.bincount(group, weights)[:, None]).astype(np.float32)
     means = np.where((count > 1)[:, None], means, values[kept])
-    return Detections(means[:, :4], detections.scores[kept], means[:, 4:].reshape(-1, 5, 2))
+    # A mesh is the best detection's: means of codes would stand for another face, seen from another anchor.
+    dense = None if detections.dense is None else detections.dense[kept]
+    return Detections(means[:, :4], detections.scores[kept], means[:, 4:].reshape(-1, 5, 2), dense)

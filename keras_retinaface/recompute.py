@@ -18,22 +18,25 @@ class Segments:
         model: a functional model of one input and a dict of outputs.
         cuts: names of layers, in order; each depends on the input through the one before only.
         used: those of them that the outputs are computed from.
+        uses_input: whether outputs are also computed from the input past all cuts, as a dense head's tower does.
     """
 
-    def __init__(self, model: keras.Model, cuts: Sequence[str], used: Sequence[str]):
+    def __init__(self, model: keras.Model, cuts: Sequence[str], used: Sequence[str], *, uses_input: bool = False):
         tensors = {name: model.get_layer(name).output for name in cuts}
         starts = [model.inputs[0], *tensors.values()]
         blocks = [keras.Model(start, end) for start, end in zip(starts, tensors.values())]
-        self._cuts, self._used = tuple(cuts), tuple(used)
+        self._cuts, self._used, self._uses_input = tuple(cuts), tuple(used), uses_input
         self._blocks = [_recomputed(block) for block in blocks]
-        self._rest = keras.Model([tensors[name] for name in used], dict(zip(model.output_names, model.outputs)))
+        sources = [tensors[name] for name in used] + ([model.inputs[0]] if uses_input else [])
+        self._rest = keras.Model(sources, dict(zip(model.output_names, model.outputs)))
 
     def __call__(self, inputs: tf.Tensor) -> dict:
         """Computes the model's outputs for training."""
         values, x = {}, inputs
         for name, block in zip(self._cuts, self._blocks):
             x = values[name] = block(x)
-        return self._rest([values[name] for name in self._used], training=True)
+        sources = [values[name] for name in self._used] + ([inputs] if self._uses_input else [])
+        return self._rest(sources, training=True)
 
 
 def _recomputed(block: keras.Model):

@@ -31,7 +31,7 @@ class Runtime(Protocol):
 
         Returns:
             `boxes` float32 `[B, N, 4]` (xyxy, pixels), `scores` `[B, N]`, `landmarks` `[B, N, 5, 2]`, `count` int32
-            `[B]`.
+            `[B]`; with meshes `dense` `[B, N, 148]`, see `detections.decode`.
         """
         ...
 
@@ -42,11 +42,13 @@ class KerasRuntime:
     image_size = None
     max_batch = None
 
-    def __init__(self, model, detection: config_lib.Detection):
+    def __init__(self, model, detection: config_lib.Detection, *, has_dense: bool = False):
         from keras_retinaface import serving
 
-        self._one = serving.make(model, detection, batch_size=1)
-        self._many = serving.make(model, detection, batch_size=None)
+        if has_dense and not model.config.network.dense:
+            raise ValueError("`mesh` needs a model with a dense head, as the preset mobilenet025_dense")
+        self._one = serving.make(model, detection, batch_size=1, has_dense=has_dense)
+        self._many = serving.make(model, detection, batch_size=None, has_dense=has_dense)
 
     def run(self, images):  # noqa: D102
         outputs = (self._one if len(images) == 1 else self._many)(images)
@@ -92,7 +94,9 @@ class LiteRtRuntime:
         return self._runner(image=images)
 
 
-def open_model(model, detection: config_lib.Detection, num_threads: int | None = None) -> Runtime:
+def open_model(
+    model, detection: config_lib.Detection, num_threads: int | None = None, *, has_dense: bool = False
+) -> Runtime:
     """Opens a model.
 
     Args:
@@ -100,20 +104,23 @@ def open_model(model, detection: config_lib.Detection, num_threads: int | None =
         detection: thresholds and limits; exported models carry their own.
         num_threads: for LiteRT and, if TensorFlow has not run anything yet, for TensorFlow; None is one for LiteRT
             and all for TensorFlow.
+        has_dense: whether to run the dense head, which exported models do not hold.
 
     Raises:
-        ValueError: if the model is of no known kind or cannot be read.
+        ValueError: if the model is of no known kind or cannot be read, or has no dense head when one is wanted.
     """
     if not isinstance(model, (str, pathlib.Path)):
-        return KerasRuntime(model, detection)
+        return KerasRuntime(model, detection, has_dense=has_dense)
     path = pathlib.Path(model)
+    if has_dense and (path.suffix == ".tflite" or (path / "saved_model.pb").is_file()):
+        raise ValueError(f"`mesh` needs a Keras model, for exports hold no dense head. Received: {str(model)!r}")
     if path.suffix == ".tflite":
         return LiteRtRuntime(str(path), num_threads)
     if num_threads:
         _set_tensorflow_threads(num_threads)
     if (path / "saved_model.pb").is_file():
         return SavedModelRuntime(str(path))
-    return KerasRuntime(load_keras(model), detection)
+    return KerasRuntime(load_keras(model), detection, has_dense=has_dense)
 
 
 def load_keras(model: str | pathlib.Path):

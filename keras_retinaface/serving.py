@@ -8,7 +8,14 @@ from keras_retinaface import config as config_lib
 from keras_retinaface import detections
 
 
-def make(model, detection: config_lib.Detection, batch_size: int | None, image_size: tuple | None = None):
+def make(
+    model,
+    detection: config_lib.Detection,
+    batch_size: int | None,
+    image_size: tuple | None = None,
+    *,
+    has_dense: bool = False,
+):
     """Wraps a model and its decoding in a graph.
 
     Args:
@@ -16,12 +23,13 @@ def make(model, detection: config_lib.Detection, batch_size: int | None, image_s
         detection: thresholds and limits, constants of the graph.
         batch_size: fixed number of images, or None for any.
         image_size: fixed (height, width) in pixels, or None for any: one trace serves every size.
+        has_dense: whether the dense head runs too, which nothing but meshes needs.
 
     Returns:
         A `tf.function` from `image` uint8 `[B, H, W, 3]`, RGB, to the dict that `detections.decode` describes.
     """
     height, width = image_size or (None, None)
-    network = model.detector()
+    network = model if has_dense else model.detector()
 
     @tf.function(input_signature=[tf.TensorSpec([batch_size, height, width, 3], tf.uint8, name="image")])
     def serve(image):

@@ -22,11 +22,13 @@ class Annotation:
         image: path as the file has it, relative to the folder of images.
         boxes: float64 `[N, 4]`, xyxy, pixels.
         landmarks: float64 `[N, 5, 2]`, pixels, left of the image first; NaN where a point is not annotated.
+        all_landmarks: float64 `[N, 68, 2]`, pixels, NaN as above; None where the file has five only.
     """
 
     image: str
     boxes: np.ndarray
     landmarks: np.ndarray
+    all_landmarks: np.ndarray | None = None
 
 
 def read(path: str | os.PathLike) -> list[Annotation]:
@@ -121,13 +123,16 @@ def _read_xml(path) -> list[Annotation]:
         raise ValueError(f"{path}:{error.position[0]}: not XML: {error}") from None
     annotations = []
     for image in root.iter("image"):
-        boxes, landmarks = [], []
+        boxes, landmarks, all_landmarks = [], [], []
         for box in image.iter("box"):
             parts = {part.get("name"): (float(part.get("x")), float(part.get("y"))) for part in box.iter("part")}
             points = np.array([parts.get(f"{i:02d}", (np.nan, np.nan)) for i in range(68)])
             boxes.append([float(box.get(side)) for side in ("left", "top", "width", "height")])
             landmarks.append(to_five(points))
-        annotations.append(_to_annotation(image.get("file"), boxes, landmarks))
+            all_landmarks.append(points)
+        entry = _to_annotation(image.get("file"), boxes, landmarks)
+        points = np.array(all_landmarks, np.float64).reshape(-1, 68, 2)
+        annotations.append(dataclasses.replace(entry, all_landmarks=points))
     if not annotations:
         raise ValueError(f"{path}:1: expected <image> elements")
     return annotations

@@ -13,14 +13,14 @@ DENSE_SHAPE = (144,)
 _PREFIXES = {"scores": "class", "box_deltas": "box", "landmark_deltas": "landmark", "mesh_code": "dense"}
 
 
-def build(levels: dict, num_anchors: int, *, use_shared_heads: bool, dense: bool = False) -> dict:
+def build(levels: dict, num_anchors: int, *, use_shared_heads: bool, dense_levels: dict | None = None) -> dict:
     """Builds the outputs of a model.
 
     Args:
         levels: feature maps by name, finest first.
         num_anchors: anchors on one location.
         use_shared_heads: one convolution an output for all levels, or one per level.
-        dense: whether there is a dense head.
+        dense_levels: feature maps that the dense head looks at, by name; None for no dense head.
 
     Returns:
         `scores` `[B, A, 2]` (logits of background and face), `box_deltas` `[B, A, 4]` and `landmark_deltas`
@@ -28,11 +28,11 @@ def build(levels: dict, num_anchors: int, *, use_shared_heads: bool, dense: bool
         `anchor.generate`, float32 under mixed precision too.
     """
     outputs = {}
-    for key, shape in {**SHAPES, **({"mesh_code": DENSE_SHAPE} if dense else {})}.items():
+    for key, shape in {**SHAPES, **({"mesh_code": DENSE_SHAPE} if dense_levels else {})}.items():
         prefix, rows = _PREFIXES[key], []
         per_anchor = shape[0] * (shape[1] if len(shape) > 1 else 1)
         head = None
-        for name, x in levels.items():
+        for name, x in (dense_levels if key == "mesh_code" else levels).items():
             if head is None or not use_shared_heads:
                 suffix = "head" if use_shared_heads else name
                 # Logits and offsets lose too much in half precision.
