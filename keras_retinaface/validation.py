@@ -159,9 +159,9 @@ class WriteTensorBoard(keras.callbacks.Callback):
 
 
 def learning_rate(optimizer: keras.optimizers.Optimizer) -> float:
-    """Returns the rate of the next step."""
+    """Returns the rate of the last step or, with Keras 3, of the next."""
     rate = optimizer.learning_rate
-    return float(rate(optimizer.iterations) if callable(rate) else rate)
+    return float(tf.convert_to_tensor(rate(optimizer.iterations) if callable(rate) else rate))
 
 
 def save(model: keras.Model, path: str | os.PathLike) -> None:
