@@ -131,7 +131,7 @@ def _make_validation(config: config_lib.Config, strategy):
 
 def _make_model(config: config_lib.Config, strategy, start, num_steps: int, resumed):
     """Builds the model that trains, compiled, where `start` or the checkpoint `resumed` stands."""
-    from keras_retinaface import averaging, checkpoint, training, weights
+    from keras_retinaface import averaging, checkpoint, optimizer, training, weights
     from keras_retinaface import model as model_lib
     from keras_retinaface import strategy as strategy_lib
 
@@ -140,7 +140,7 @@ def _make_model(config: config_lib.Config, strategy, start, num_steps: int, resu
         model = model_lib.RetinaFace(config)
         weights.assign(model, weights.read(start), "start")
         training.freeze(model, config.training)
-        model.compile(optimizer=training.make_optimizer(config.training, num_steps))
+        model.compile(optimizer=optimizer.make_optimizer(config.training, num_steps, model))
         # Every replica's metrics are those of all; Keras 2 would add them up over workers.
         model.distribute_reduction_method = "first"
         model.optimizer.build(model.trainable_variables)

@@ -14,6 +14,9 @@ DEFORM_SAMPLERS = ("auto", "sparse", "gather")
 CLASS_LOSSES = ("ohem", "focal")
 CLASS_COUNTS = ("sampled", "positive")
 OHEM_POOLS = ("image", "batch")
+OPTIMIZERS = ("sgd", "adam")
+SCHEDULES = ("steps", "cosine")
+DECAY_MODES = ("l2", "decoupled")
 BOX_LOSSES = ("smooth_l1", "giou", "ciou")
 
 
@@ -268,11 +271,18 @@ class Training:
         batch_size: images a step, over all devices.
         accumulate_steps: parts that a step takes its batch in, one after the other, to fit a large one in memory. The
             gradient is that of the whole batch; only norms that are not frozen see part by part.
+        optimizer: "sgd" with momentum, or "adam", which wants a `learning_rate` of about 1e-3.
         learning_rate: peak of the schedule.
+        backbone_rate: factor of the learning rate for the backbone; the convolutions that give offsets to deformable
+            ones always have a tenth.
         warmup: share of all steps over which the rate rises to its peak.
-        milestones: shares of all steps at which the rate falls to a tenth.
-        momentum: of SGD.
-        weight_decay: L2 pull on convolution kernels, not on norms and biases.
+        schedule: how the rate falls after that: in "steps", or along a "cosine" to 0.
+        milestones: shares of all steps at which the rate falls to a tenth, for the schedule of steps.
+        momentum: of SGD; of Adam the one of the gradient.
+        weight_decay: pull on convolution kernels to zero, not on norms and biases.
+        decay_mode: "l2" adds the pull to the gradient, as the paper's code and PyTorch's SGD do, so that momentum
+            multiplies it; "decoupled" takes it off beside the step, for Adam or a weaker pull.
+        clip_norm: largest norm of all gradients together; longer ones are shortened to it. 0 is no limit.
         ema_decay: share of the old value that a moving average of all weights keeps each step, for example 0.999;
             validation and saved models then use the average. 0 is none.
         use_unfolded_norms: whether to put back batch norms that the initial weights have folded away, measured on the
@@ -289,11 +299,16 @@ class Training:
     epochs: int = 80
     batch_size: int = 8
     accumulate_steps: int = 1
+    optimizer: str = "sgd"
     learning_rate: float = 1e-2
+    backbone_rate: float = 1.0
     warmup: float = 5 / 80
+    schedule: str = "steps"
     milestones: tuple[float, ...] = (55 / 80, 68 / 80)
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    decay_mode: str = "l2"
+    clip_norm: float = 0.0
     ema_decay: float = 0.0
     use_unfolded_norms: bool = False
     use_frozen_norms: bool = False
@@ -314,6 +329,12 @@ class Training:
             )
         if self.learning_rate <= 0:
             raise ValueError(f"`learning_rate` must be positive. Received: learning_rate={self.learning_rate}")
+        _check_choice(self, optimizer=OPTIMIZERS, schedule=SCHEDULES, decay_mode=DECAY_MODES)
+        for name in ("backbone_rate", "weight_decay", "clip_norm"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must not be negative. Received: {name}={getattr(self, name)}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"`momentum` must be in [0, 1). Received: momentum={self.momentum}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"`ema_decay` must be in [0, 1). Received: ema_decay={self.ema_decay}")
         if not 0 <= self.frozen_stages <= 5:

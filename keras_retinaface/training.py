@@ -1,4 +1,4 @@
-"""What stands around `model.fit`: schedule, optimizer, callbacks, where weights start from, and where a run goes on."""
+"""What stands around `model.fit`: callbacks, what is frozen, where weights start from, and where a run goes on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
 import keras
-import tensorflow as tf
 from absl import logging
 
 from keras_retinaface import averaging, callbacks, checkpoint, runtime, validation, weights
@@ -17,59 +16,8 @@ from keras_retinaface.layers import backbone
 # What a run writes into its workdir.
 CHECKPOINTS, HISTORY, LOGS = "checkpoints", "history.csv", "logs"
 _WRITTEN = (CHECKPOINTS, HISTORY, LOGS, "config.json", "run.flags", "model.keras", "best.keras")
-# Where the warm-up starts, as a share of the peak: the paper's 1e-3 of 1e-2.
-_WARMUP_START = 0.1
-_STEP_FACTOR = 0.1
 # Of the layers of a dense head.
 _DENSE_PREFIX = "dense_"
-
-
-@keras.saving.register_keras_serializable(package="keras_retinaface")
-class WarmupSteps(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate that rises linearly from a tenth of its peak, then falls to a tenth at each milestone.
-
-    Args:
-        peak: highest rate.
-        warmup_steps: steps until the peak; 0 starts there.
-        milestones: steps after which the rate falls.
-    """
-
-    def __init__(self, peak: float, warmup_steps: int, milestones: tuple[int, ...]):
-        super().__init__()
-        self.peak, self.warmup_steps, self.milestones = peak, warmup_steps, tuple(milestones)
-
-    def __call__(self, step):
-        """Returns the rate of a step, counted from 0."""
-        step = tf.cast(step, tf.float32)
-        rise = _WARMUP_START + (1.0 - _WARMUP_START) * step / max(self.warmup_steps, 1)
-        rate = self.peak * tf.where(step < self.warmup_steps, rise, 1.0)
-        for milestone in self.milestones:
-            rate *= tf.where(step < milestone, 1.0, _STEP_FACTOR)
-        return rate
-
-    def get_config(self):
-        """Returns the constructor's arguments."""
-        return {"peak": self.peak, "warmup_steps": self.warmup_steps, "milestones": self.milestones}
-
-
-def make_optimizer(training: config_lib.Training, num_steps: int) -> keras.optimizers.Optimizer:
-    """Builds SGD with momentum, decoupled weight decay on kernels only, and the schedule.
-
-    Args:
-        training: rates and shares of the run.
-        num_steps: of the whole run.
-    """
-    schedule = WarmupSteps(
-        training.learning_rate,
-        round(training.warmup * num_steps),
-        tuple(round(share * num_steps) for share in training.milestones),
-    )
-    optimizer = keras.optimizers.SGD(schedule, momentum=training.momentum, weight_decay=training.weight_decay or None)
-    # Pulling a norm's scale or a bias to zero regularises nothing and costs accuracy.
-    if training.weight_decay:
-        # Offsets learn at a tenth of the rate, so a full pull would win over what they learn.
-        optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias", "offset_kernel"])
-    return optimizer
 
 
 def freeze(model: keras.Model, training: config_lib.Training) -> None:

@@ -20,6 +20,14 @@ def names(model) -> dict:
     return {f"{layer.name}/{_leaf(variable)}": variable for layer in model.layers for variable in layer.weights}
 
 
+def is_decayed(variable) -> bool:
+    """Returns whether weight decay may pull a variable: not those of norms and biases, which it costs accuracy.
+
+    Nor the offsets of deformable convolutions: they learn at a tenth of the rate, so a full pull would win.
+    """
+    return _leaf(variable) == "kernel"
+
+
 def _leaf(variable) -> str:
     leaf = variable.name.split("/")[-1].split(":")[0]
     return "kernel" if leaf == "depthwise_kernel" else leaf  # Keras 2 says which kernel it is, Keras 3 does not

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from keras_retinaface import config as config_lib
 from keras_retinaface import model as model_lib
-from keras_retinaface import training, weights
+from keras_retinaface import optimizer, training, weights
 
 BATCH, SIZE, STEPS = 4, 64, 2
 
@@ -37,13 +37,13 @@ def run(num_devices, changes):
     """Returns the losses of every step and the weights after the last."""
     devices = [f"CPU:{index}" for index in range(num_devices)]
     strategy = tf.distribute.MirroredStrategy(devices) if num_devices > 1 else tf.distribute.get_strategy()
-    config = config_lib.Config().replace(batch_size=BATCH, **changes)
+    config = config_lib.Config().replace(batch_size=BATCH, learning_rate=1e-3, warmup=0.0, clip_norm=1.0, **changes)
     with strategy.scope():
         keras.utils.set_random_seed(3)
         model = model_lib.RetinaFace(config)
         training.initialise(model, "mobilenet025")
         training.freeze(model, config_lib.Training(use_frozen_norms=True))
-        model.compile(optimizer=keras.optimizers.SGD(1e-5, momentum=0.9))
+        model.compile(optimizer=optimizer.make_optimizer(config.training, STEPS, model))
     images = np.random.default_rng(1).uniform(0, 255, (BATCH, SIZE, SIZE, 3)).astype(np.float32)
     num_anchors = (8 * 8 + 4 * 4 + 2 * 2) * 2
     data = tf.data.Dataset.from_tensor_slices((images, targets(num_anchors))).batch(BATCH).repeat()

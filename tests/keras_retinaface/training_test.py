@@ -6,28 +6,6 @@ from keras_retinaface import config as config_lib
 from keras_retinaface import model as model_lib
 
 
-def test_schedule_worked_example():
-    schedule = training.WarmupSteps(0.01, 10, (50, 70))
-    rates = {0: 1e-3, 5: 5.5e-3, 10: 1e-2, 49: 1e-2, 50: 1e-3, 69: 1e-3, 70: 1e-4}
-    for step, rate in rates.items():
-        np.testing.assert_allclose(schedule(step), rate, rtol=1e-5)
-    again = training.WarmupSteps.from_config(schedule.get_config())
-    np.testing.assert_allclose(again(7), schedule(7))
-
-
-def test_weight_decay_pulls_kernels_only():
-    model = model_lib.RetinaFace()
-    config = config_lib.Training(learning_rate=0.1, weight_decay=0.5, momentum=0.0, warmup=0.0)
-    optimizer = training.make_optimizer(config, 100)
-    optimizer.build(model.trainable_variables)
-    before = {name: variable.numpy() for name, variable in weights.names(model).items()}
-    gradients = [np.zeros(variable.shape, np.float32) for variable in model.trainable_variables]
-    optimizer.apply_gradients(zip(gradients, model.trainable_variables))
-    for name, variable in weights.names(model).items():
-        factor = 1 - 0.1 * 0.5 if name.endswith("kernel") else 1.0
-        np.testing.assert_allclose(variable.numpy(), factor * before[name], rtol=1e-5, err_msg=name)
-
-
 def test_frozen_norms_keep_their_statistics():
     model = model_lib.RetinaFace()
     training.freeze(model, config_lib.Training(use_frozen_norms=True))
