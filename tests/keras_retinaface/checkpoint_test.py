@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_retinaface import checkpoint, training
+from keras_retinaface import checkpoint, optimizer
 from keras_retinaface import config as config_lib
 from keras_retinaface import model as model_lib
 
@@ -15,7 +15,7 @@ _SETTINGS = {"learning_rate": 0.01, "milestones": (0.5, 0.8)}
 def _model():
     keras.utils.set_random_seed(0)
     model = model_lib.RetinaFace()
-    model.compile(optimizer=training.make_optimizer(config_lib.Training(), 100))
+    model.compile(optimizer=optimizer.make_optimizer(config_lib.Training(), 100, model))
     model.optimizer.build(model.trainable_variables)
     return model
 

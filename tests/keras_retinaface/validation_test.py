@@ -6,7 +6,7 @@ import scipy.io
 import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator
 
-from keras_retinaface import averaging, callbacks, training, validation, weights
+from keras_retinaface import averaging, callbacks, optimizer, training, validation, weights
 from keras_retinaface import model as model_lib
 
 _FACE = (40, 220, 90)
@@ -16,7 +16,7 @@ _FACE = (40, 220, 90)
 def model():
     model = model_lib.RetinaFace()
     training.initialise(model, "mobilenet025")
-    model.compile(optimizer=keras.optimizers.SGD(training.WarmupSteps(0.01, 0, (5,))))
+    model.compile(optimizer=keras.optimizers.SGD(optimizer.WarmupSteps(0.01, 0, (5,))))
     return model
 
 
