@@ -4,8 +4,7 @@
     python export_main.py --model=runs/mine --output=/tmp/export --tflite --image_size=720,1280 --quantize=float16
     python export_main.py --output=/tmp/export --tflite --image_size=480,640 --image_size=720,1280 --quantize=int8
 
-Writes OUTPUT/retinaface.tflite (one image of --image_size, or of several sizes) and OUTPUT/saved_model/ (any batch,
-height and width).
+Writes OUTPUT/retinaface.tflite (one image of --image_size, or of several) and OUTPUT/saved_model/ (any batch and size).
 """
 
 from __future__ import annotations

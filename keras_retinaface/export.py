@@ -15,7 +15,7 @@ from absl import logging
 from tensorflow.python.framework import convert_to_constants
 
 from keras_retinaface import config as config_lib
-from keras_retinaface import detector, quantization, runtime, serving, tflite_file
+from keras_retinaface import detector, equalization, quantization, runtime, serving, tflite_file
 from keras_retinaface.layers import deform_conv
 
 QUANTIZATIONS = ("none", "float16", "int8")
@@ -113,6 +113,9 @@ def signature_name(image_size: tuple[int, int]) -> str:
 
 def _convert(model, detection, image_size, quantize, photos, float_layers) -> bytes:
     """Converts the detector of one size, with one signature."""
+    samples = [detector.letterbox(image, image_size)[0][None] for image in photos]
+    if quantize == "int8":
+        model = equalization.equalize(model, samples)
     with deform_conv.only_gathers(model):
         serve = _freeze(serving.make(model, detection, batch_size=1, image_size=image_size))
     with tempfile.TemporaryDirectory() as folder:
@@ -121,7 +124,6 @@ def _convert(model, detection, image_size, quantize, photos, float_layers) -> by
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         if quantize == "int8":
-            samples = [detector.letterbox(image, image_size)[0][None] for image in photos]
             layers = [layer.name for layer in model.layers]
             return quantization.int8(converter, lambda: ({"image": sample} for sample in samples), layers, float_layers)
         if quantize == "float16":
@@ -225,9 +227,9 @@ def _decode_padded(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         # A graph has no other way to go on behind an op that fails than a dataset that leaves out what failed.
         found = tf.data.Dataset.from_tensors(content).map(decode).ignore_errors()
         image, is_broken = found.reduce((blank, True), lambda _, image: (image, False))
-        return tf.RaggedTensor.from_tensor(image, ragged_rank=2), is_broken
+        return tf.RaggedTensor.from_tensor(image, ragged_rank=1), is_broken
 
-    spec = tf.RaggedTensorSpec([None, None, 3], tf.uint8, ragged_rank=2)
+    spec = tf.RaggedTensorSpec([None, None, 3], tf.uint8, ragged_rank=1)
     images, is_broken = tf.map_fn(decode_or_blank, image_bytes, fn_output_signature=(spec, tf.TensorSpec([], tf.bool)))
     return images.to_tensor(default_value=tf.constant(detector.PADDING, tf.uint8)), is_broken
 
