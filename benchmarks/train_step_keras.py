@@ -24,7 +24,9 @@ def main():
     tf.config.threading.set_inter_op_parallelism_threads(settings["threads"])
     boxes, size = np.float32(settings["boxes"]), settings["size"]
     batch, num_faces = boxes.shape[:2]
-    config = config_lib.Config().replace(batch_size=batch, image_size=(size, size))
+    config = config_lib.Config.preset(settings["preset"]).replace(
+        batch_size=batch, image_size=(size, size), use_recompute=settings["use_recompute"]
+    )
     model = model_lib.RetinaFace(config)
     model.compile(optimizer=optimizer.make_optimizer(config.training, 1000, model))
     batches = iter(make_data(config, boxes, np.float32(settings["landmarks"]), num_faces))
