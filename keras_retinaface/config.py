@@ -146,7 +146,8 @@ class Loss:
         class_weight: factor of the class loss.
         box_weight: factor of the box loss.
         landmark_weight: factor of the landmark loss.
-        class_loss: "ohem", softmax cross entropy with online hard example mining, or "focal", over all anchors.
+        class_loss: "ohem", softmax cross entropy with online hard example mining, or "focal", over all anchors; with
+            heads that know nothing yet its sum starts large, which `clip_norm` bounds.
         negative_ratio: background anchors kept per positive one by online hard example mining.
         ohem_pool: what the hardest background anchors are looked for in: each "image", or the whole "batch" (of one
             device).
