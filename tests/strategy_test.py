@@ -95,6 +95,7 @@ def test_two_workers_train_as_one_though_one_is_killed(folder, one, tmp_path):
     try:
         train_runs.wait_for(lambda: 8 in train_runs.steps(tmp_path / "run"), processes[0], logs[0])
         processes[1].kill()
+        processes[1].wait()
         killed = time.monotonic()
         assert processes[0].wait(timeout=2 * _TIMEOUT) == 1
         assert time.monotonic() - killed < _TIMEOUT + 10
@@ -106,6 +107,7 @@ def test_two_workers_train_as_one_though_one_is_killed(folder, one, tmp_path):
     finally:
         for process in processes:
             process.kill()
+            process.wait()
     assert "going on from" in logs[1].read_text()
     _assert_same_curve(tmp_path / "run", one)
 
