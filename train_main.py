@@ -270,6 +270,8 @@ def main(argv):
     for flag in (_WORKDIR,) if is_drawn else (_TRAIN_ANNOTATIONS, _WORKDIR):
         if not flag.value:
             raise app.UsageError(f"--{flag.name} must be given")
+    if _VAL_GROUND_TRUTH.value and not _VAL_IMAGES.value:
+        raise app.UsageError("--val_ground_truth needs --val_images")
     try:
         train(make_config(), pathlib.Path(_WORKDIR.value))
     except (ValueError, OSError, FloatingPointError) as error:

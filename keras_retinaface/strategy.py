@@ -38,6 +38,8 @@ def make(name: str) -> tf.distribute.Strategy:
         raise ValueError(f"`strategy` must be one of {NAMES}. Received: strategy={name!r}")
     if name == ONE:
         return tf.distribute.get_strategy()
+    # A line for every variable that is read would bury all others.
+    tf.get_logger().setLevel("WARNING")
     if name == MIRRORED:
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         return tf.distribute.MirroredStrategy([device.name for device in devices])

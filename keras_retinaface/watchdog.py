@@ -22,7 +22,6 @@ class Watchdog(keras.callbacks.Callback):
     def __init__(self, seconds: float):
         super().__init__()
         self._seconds, self._last = seconds, time.monotonic()
-        self._stopped = threading.Event()
         threading.Thread(target=self._watch, daemon=True).start()
 
     def on_train_batch_end(self, batch, logs=None):
@@ -33,12 +32,9 @@ class Watchdog(keras.callbacks.Callback):
         """Takes note of a step of validation."""
         self._last = time.monotonic()
 
-    def stop(self) -> None:
-        """Stops watching."""
-        self._stopped.set()
-
     def _watch(self):
-        while not self._stopped.wait(min(1.0, self._seconds / 10)):
+        while True:
+            time.sleep(min(1.0, self._seconds / 10))
             if time.monotonic() - self._last > self._seconds:
                 logging.error(
                     "no step for %g seconds: another worker is gone, or --worker_timeout is too short; start the same "

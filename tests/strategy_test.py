@@ -14,9 +14,10 @@ from tests import conftest, train_runs
 
 pytestmark = pytest.mark.slow
 
-# A row of the history a step.
-_FLAGS = ("--epochs=20", "--steps_per_epoch=1", "--save_every=5", "--batch_size=4", "--ema_decay=0")
-_TIMEOUT = 60
+# Twenty steps.
+_FLAGS = ("--epochs=5", "--steps_per_epoch=4", "--save_every=3", "--batch_size=4", "--ema_decay=0")
+# Seconds; the start counts too, and takes long on a machine with other work.
+_TIMEOUT = 240
 _LOSSES = ("loss", "class_loss", "box_loss", "landmark_loss")
 
 
@@ -36,9 +37,14 @@ def one(folder, tmp_path_factory):
 
 def _assert_same_curve(workdir, one):
     curve, expected = train_runs.losses(workdir), train_runs.losses(one)
-    assert len(expected["loss"]) == 20 and np.ptp(expected["loss"]) > 0.1
+    assert len(expected["loss"]) == 5 and np.ptp(expected["loss"]) > 0.01
     for name in _LOSSES:
         np.testing.assert_allclose(curve[name], expected[name], atol=1e-4, err_msg=name)
+    last = f"checkpoints/step_{20:08d}.npz"
+    with np.load(workdir / last) as values, np.load(one / last) as others:
+        for name in others.files:
+            if name.startswith("weight/"):
+                np.testing.assert_allclose(values[name], others[name], atol=1e-5, err_msg=name)
 
 
 def test_two_devices_train_as_one(folder, one, tmp_path):
@@ -89,6 +95,7 @@ def test_two_workers_train_as_one_though_one_is_killed(folder, one, tmp_path):
     try:
         train_runs.wait_for(lambda: 8 in train_runs.steps(tmp_path / "run"), processes[0], logs[0])
         processes[1].kill()
+        processes[1].wait()
         killed = time.monotonic()
         assert processes[0].wait(timeout=2 * _TIMEOUT) == 1
         assert time.monotonic() - killed < _TIMEOUT + 10
@@ -100,6 +107,7 @@ def test_two_workers_train_as_one_though_one_is_killed(folder, one, tmp_path):
     finally:
         for process in processes:
             process.kill()
+            process.wait()
     assert "going on from" in logs[1].read_text()
     _assert_same_curve(tmp_path / "run", one)
 
