@@ -28,17 +28,17 @@ def decode(
         `boxes` float32 `[B, N, 4]` (xyxy, pixels), `scores` float32 `[B, N]`, `landmarks` float32 `[B, N, 5, 2]` and
         `count` int32 `[B]`; N is `max_faces`, entries past `count` are zero.
     """
-    anchor_boxes = anchor.generate(image_size, anchors.strides, anchors.sizes)
-    logits = outputs["scores"][..., 1] - outputs["scores"][..., 0]
+    # A product, because TFLite cuts single columns out of a tensor number by number.
+    logits = tf.linalg.matvec(outputs["scores"], tf.constant([-1.0, 1.0]))  # [B, A]
 
     def decode_one(image_outputs):
-        return _decode_image(*image_outputs, anchor_boxes, anchors.variances, detection)
+        return _decode_image(*image_outputs, image_size, anchors, detection)
 
     rows = (logits, outputs["box_deltas"], outputs["landmark_deltas"])
     batch_size = logits.shape[0]
     if batch_size is not None:
         # A loop of the graph is slower and less portable than a few copies of its body.
-        images = [decode_one([row[index] for row in rows]) for index in range(batch_size)]
+        images = [decode_one(parts) for parts in zip(*(_unstack(row, batch_size) for row in rows))]
         stacked = [tf.stack(parts) for parts in zip(*images)]
     else:
         specs = (
@@ -51,11 +51,21 @@ def decode(
     return dict(zip(("boxes", "scores", "landmarks", "count"), stacked))
 
 
-def _decode_image(logits, box_deltas, landmark_deltas, anchor_boxes, variances, detection):
+def _unstack(rows: tf.Tensor, batch_size: int) -> list[tf.Tensor]:
+    # One image is there without copying anything.
+    return [tf.reshape(rows, rows.shape[1:])] if batch_size == 1 and rows.shape.is_fully_defined() else tf.unstack(rows, batch_size)
+
+
+def _decode_image(logits, box_deltas, landmark_deltas, image_size, anchors, detection):
     """Decodes one image: `[A]`, `[A, 4]`, `[A, 5, 2]` -> boxes, scores, landmarks, count."""
-    # Everything that works on all anchors is a plain vector operation: sorting out candidates first costs a CPU more
-    # than decoding them all. Suppression looks at logits, so that scores are worked out for what it keeps only.
-    boxes = box.decode(box_deltas, anchor_boxes, variances)
+    # Only anchors that can become a face are decoded, and only theirs are worked out: in a .tflite file a table of all
+    # anchors of a large image would be bigger than the weights. Scores come last, for what suppression keeps.
+    num_candidates = tf.minimum(detection.max_candidates, tf.shape(logits)[0])
+    if logits.shape[0] is not None:
+        num_candidates = min(detection.max_candidates, logits.shape[0])
+    logits, order = tf.math.top_k(logits, num_candidates)
+    anchor_boxes = anchor.at(order, image_size, anchors.strides, anchors.sizes)
+    boxes = box.decode(tf.gather(box_deltas, order), anchor_boxes, anchors.variances)
     # The op wants yx order, but overlap does not change when both boxes swap their axes. Version 4 is the one that
     # TFLite has built in.
     kept, count = tf.raw_ops.NonMaxSuppressionV4(
@@ -70,7 +80,8 @@ def _decode_image(logits, box_deltas, landmark_deltas, anchor_boxes, variances, 
     is_face = tf.range(detection.max_faces) < count  # [N]
     # The softmax of two is a sigmoid, but a quantised export would round that op's result to one of 256 places.
     scores = tf.exp(-tf.math.log(1.0 + tf.exp(-tf.gather(logits, kept))))
-    landmarks = landmark.decode(tf.gather(landmark_deltas, kept), tf.gather(anchor_boxes, kept), variances[0])
+    landmark_deltas = tf.gather(landmark_deltas, tf.gather(order, kept))
+    landmarks = landmark.decode(landmark_deltas, tf.gather(anchor_boxes, kept), anchors.variances[0])
     return (
         tf.where(is_face[:, None], tf.gather(boxes, kept), 0.0),
         tf.where(is_face, scores, 0.0),
