@@ -52,8 +52,9 @@ def decode(
 
 
 def _unstack(rows: tf.Tensor, batch_size: int) -> list[tf.Tensor]:
-    # One image is there without copying anything.
-    return [tf.reshape(rows, rows.shape[1:])] if batch_size == 1 and rows.shape.is_fully_defined() else tf.unstack(rows, batch_size)
+    if batch_size == 1 and rows.shape.is_fully_defined():
+        return [tf.reshape(rows, rows.shape[1:])]  # copies nothing, where unstacking does
+    return tf.unstack(rows, batch_size)
 
 
 def _decode_image(logits, box_deltas, landmark_deltas, image_size, anchors, detection):
