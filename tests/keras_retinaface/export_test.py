@@ -155,8 +155,8 @@ def _check_is_int8_up_to_the_heads(path):
     # All but the 9 of the first stage, which int8 would slow down.
     convolutions = [op for op in convolutions if tensors[op["inputs"][0]]["dtype"] is np.int8]
     assert len(convolutions) == 47
-    # One scale a channel, and one way into int8 (behind that stage) and out (three heads of three levels). One more pair
-    # would round the scores before they are sorted.
+    # One scale a channel, and one way into int8 (behind that stage) and out (three heads of three levels). One
+    # more pair would round the scores before they are sorted.
     scales = [len(tensors[op["inputs"][1]]["quantization_parameters"]["scales"]) for op in convolutions]
     assert min(scales) > 1
     names = [op["op_name"] for op in operations]
