@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+from collections.abc import Sequence
 
 from absl import app, flags, logging
 
@@ -31,7 +32,11 @@ _IMAGE_SIZE = flags.DEFINE_multi_string(
     "HEIGHT,WIDTH of the .tflite's input in pixels. Given more than once, the file has a signature for each, called "
     "vga, hd, full_hd or like s320x240, and one set of weights.",
 )
-_FLOAT_LAYERS = flags.DEFINE_list("float_layers", [], "Layers that int8 leaves in float32, by name.")
+_FLOAT_LAYERS = flags.DEFINE_list(
+    "float_layers",
+    None,
+    "Layers that int8 leaves in float32, by name or pattern; `none` is no layer. By default those that gain by it.",
+)
 _CALIBRATION_IMAGES = flags.DEFINE_string(
     "calibration_images", str(_PHOTOS), "Folder or glob of photos with faces that int8 is calibrated on."
 )
@@ -80,7 +85,7 @@ def export_all() -> dict[str, dict]:
             image_size=sizes,
             quantize=_QUANTIZE.value,
             calibration_images=calibration,
-            float_layers=_FLOAT_LAYERS.value or export.FLOAT_LAYERS,
+            float_layers=_float_layers(export.FLOAT_LAYERS),
             licence=_licence(_MODEL.value),
         )
         written.append(output / "retinaface.tflite")
@@ -95,6 +100,12 @@ def _parse_size(text: str) -> tuple[int, int]:
     if len(sides) != 2 or not all(side.strip().isdigit() and int(side) for side in sides):
         raise ValueError(f"--image_size must be HEIGHT,WIDTH. Received: {text}")
     return int(sides[0]), int(sides[1])
+
+
+def _float_layers(default: Sequence[str]) -> Sequence[str]:
+    if _FLOAT_LAYERS.value is None:
+        return default
+    return [] if _FLOAT_LAYERS.value == ["none"] else _FLOAT_LAYERS.value
 
 
 def _licence(model: str) -> str:

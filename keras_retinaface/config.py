@@ -10,8 +10,6 @@ import typing
 
 BACKBONES = ("mobilenet025", "mobilenet_v2", "resnet50", "resnet152")
 LAYOUTS = ("torchvision", "keras")
-# Fields that older config.json files hold and nothing needs any more.
-_RETIRED = {("detection", "max_candidates")}
 DEFORM_SAMPLERS = ("auto", "sparse", "gather")
 CLASS_LOSSES = ("ohem", "focal")
 CLASS_COUNTS = ("sampled", "positive")
@@ -359,18 +357,21 @@ class Detection:
         score_threshold: detections under this score are dropped.
         iou_threshold: of non-maximum suppression.
         max_faces: most faces returned an image.
+        max_candidates: best-scored anchors an image that enter non-maximum suppression.
     """
 
     score_threshold: float = 0.5
     iou_threshold: float = 0.4
     max_faces: int = 750
+    max_candidates: int = 5000
 
     def __post_init__(self):
         for name in ("score_threshold", "iou_threshold"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` must be in [0, 1]. Received: {name}={getattr(self, name)}")
-        if self.max_faces < 1:
-            raise ValueError(f"`max_faces` must be 1 or more. Received: max_faces={self.max_faces}")
+        for name in ("max_faces", "max_candidates"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be 1 or more. Received: {name}={getattr(self, name)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -497,7 +498,6 @@ def _from_dict(cls, values, where: str):
         raise ValueError(f"config: `{where or 'the whole'}` must be an object. Received: {values!r}")
     hints = typing.get_type_hints(cls) if not where else {}
     known = {field.name: field for field in dataclasses.fields(cls)}
-    values = {name: value for name, value in values.items() if (where, name) not in _RETIRED}
     unknown = sorted(set(values) - set(known))
     if unknown:
         prefix = f"{where}." if where else ""

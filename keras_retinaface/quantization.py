@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import fnmatch
+from collections.abc import Callable, Collection, Sequence
 
 import tensorflow as tf
 from tensorflow.lite.python import convert
 
 from keras_retinaface.layers import head
 
-_SUFFIXES = ("_bn", "_relu")
+_SUFFIXES = ("_bn", "_relu", "_pad")
 
 
 def int8(converter, feed: Callable, layers: Sequence[str], float_layers: Sequence[str] = ()) -> bytes:
@@ -24,7 +25,8 @@ def int8(converter, feed: Callable, layers: Sequence[str], float_layers: Sequenc
         converter: a `tf.lite.TFLiteConverter` of uint8 images to faces, of one signature.
         feed: returns an iterator of inputs to calibrate on.
         layers: names of the network's layers.
-        float_layers: of these, the convolutions that stay in float32.
+        float_layers: of these, those that stay in float32 with their norms, paddings and activations; a pattern like
+            `stage1_*` is several, or none.
 
     Returns:
         The content of a `.tflite` file.
@@ -32,9 +34,10 @@ def int8(converter, feed: Callable, layers: Sequence[str], float_layers: Sequenc
     Raises:
         ValueError: if a layer to leave in float is not in the network.
     """
-    unknown = [name for name in float_layers if name not in layers]
+    unknown = [name for name in float_layers if "*" not in name and name not in layers]
     if unknown:
         raise ValueError(f"`float_layers` must be layers of the network. Received: {unknown}")
+    float_layers = {name for pattern in float_layers for name in fnmatch.filter(layers, pattern)}
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = feed
     converter.experimental_mlir_quantizer = True
@@ -46,11 +49,13 @@ def int8(converter, feed: Callable, layers: Sequence[str], float_layers: Sequenc
         calibrated,
         disable_per_channel=False,
         fully_quantize=False,
+        # An op of two outputs has no name that the quantiser would know it by; rounded, half the scores would be equal.
+        denylisted_ops=["TOPK_V2"],
         denylisted_nodes=_float_nodes(calibrated, layers, float_layers),
     )
 
 
-def _float_nodes(model: bytes, layers, float_layers) -> list[str]:
+def _float_nodes(model: bytes, layers: Sequence[str], float_layers: Collection[str]) -> list[str]:
     """Names the outputs of ops that stay in float: those behind the heads, and those of `float_layers`."""
     # Without delegates: they would replace the ops that are to be listed.
     interpreter = tf.lite.Interpreter(

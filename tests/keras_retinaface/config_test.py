@@ -77,11 +77,6 @@ def test_bad_values_name_the_field(section, fields, message):
         section(**fields)
 
 
-def test_a_config_of_before_a_field_was_retired_still_loads():
-    old = {"detection": {"score_threshold": 0.3, "max_candidates": 5000}}
-    assert config_lib.Config.from_dict(old).detection == config_lib.Detection(score_threshold=0.3)
-
-
 def test_unknown_names_are_errors():
     with pytest.raises(ValueError, match="unknown field `anchors.stride`"):
         config_lib.Config.from_dict({"anchors": {"stride": [8]}})

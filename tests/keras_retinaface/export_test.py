@@ -152,15 +152,15 @@ def _check_is_int8_up_to_the_heads(path):
     tensors = {tensor["index"]: tensor for tensor in bare.get_tensor_details()}
     operations = bare._get_ops_details()
     convolutions = [op for op in operations if "CONV_2D" in op["op_name"]]
-    assert all(tensors[op["inputs"][0]]["dtype"] is np.int8 for op in convolutions)
-    # One scale a channel, and one way into int8 (the image) and out (three heads of three levels).
+    # All but the 9 of the first stage, which int8 would slow down.
+    convolutions = [op for op in convolutions if tensors[op["inputs"][0]]["dtype"] is np.int8]
+    assert len(convolutions) == 47
+    # One scale a channel, and one way into int8 (behind that stage) and out (three heads of three levels). One
+    # more pair would round the scores before they are sorted.
     scales = [len(tensors[op["inputs"][1]]["quantization_parameters"]["scales"]) for op in convolutions]
     assert min(scales) > 1
     names = [op["op_name"] for op in operations]
-    assert names.count("DEQUANTIZE") == 9
-    # Scores are not rounded to one of 256 places.
-    last = interpreter.Interpreter(model_path=str(path)).get_signature_runner()
-    assert last.get_output_details()["scores"]["dtype"] is np.float32
+    assert (names.count("QUANTIZE"), names.count("DEQUANTIZE")) == (1, 9)
 
 
 @pytest.mark.slow
