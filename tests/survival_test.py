@@ -110,7 +110,7 @@ def _run_in_turn(*runs):
         "        flags.FLAGS(['train_main.py', *arguments])\n"
         "        status = train_main.main(['train_main.py'])\n"
         "    absl.logging.get_absl_logger().removeHandler(handler)\n"
-        "    print('RESULT', json.dumps([status, stream.getvalue()]), flush=True)\n"
+        "    print('\\nRESULT', json.dumps([status, stream.getvalue()]), flush=True)\n"
     )
     result = subprocess.run(
         [sys.executable, "-c", code, json.dumps(runs)], capture_output=True, text=True, cwd=conftest.ROOT, timeout=300

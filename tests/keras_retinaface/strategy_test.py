@@ -97,5 +97,8 @@ def test_half_precision_trains_and_stays_close():
     training.freeze(mixed, config_lib.Training(use_frozen_norms=True))
     mixed.compile(optimizer=keras.optimizers.SGD(5e-5))
     history = mixed.fit(tf.data.Dataset.from_tensors((image, targets)), epochs=4, verbose=0, shuffle=False).history
-    assert np.all(np.isfinite(history["loss"])) and history["loss"][-1] < history["loss"][0], history
+    loss = whole.compute_loss(image, tf.nest.map_structure(tf.constant, targets), expected)
+    np.testing.assert_allclose(history["loss"][0], loss, rtol=0.05)
+    # The second step mines other anchors than the first; from there the loss falls.
+    assert np.all(np.isfinite(history["loss"])) and history["loss"][-1] < history["loss"][1], history
     assert all(np.asarray(value).dtype == np.float32 for value in weights.read(mixed).values())
