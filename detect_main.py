@@ -132,18 +132,24 @@ def detect_video(source: str) -> None:
         if _OUTPUT.value:
             path = pathlib.Path(_OUTPUT.value) / f"{name}.mp4"
             writer = stack.enter_context(video.Writer(path, reader.frame_rate))
+
+        def finish(image, faces, index):
+            if writer is not None:
+                writer.write(_draw(image, faces))
+            if _CROPS.value:
+                _save_crops(f"{name}_{index}", image, faces)
+            if _OBJ.value:
+                _save_meshes(f"{name}_{index}", faces)
+
+        # Reading, detecting, and drawing and writing take turns on no frame: each is a thread.
+        submit = stack.enter_context(video.behind(finish))
         with contextlib.suppress(KeyboardInterrupt):
-            for image in tqdm.tqdm(reader, total=reader.num_frames, unit="frame", disable=None):
+            for image in tqdm.tqdm(video.ahead(reader), total=reader.num_frames, unit="frame", disable=None):
                 faces = found_by.detect(image)
                 height, width = image.shape[:2]
                 record = {"image": f"{source}#{num_frames}", "width": width, "height": height}
                 write_json({**record, "faces": [face.to_dict() for face in faces]})
-                if writer is not None:
-                    writer.write(_draw(image, faces))
-                if _CROPS.value:
-                    _save_crops(f"{name}_{num_frames}", image, faces)
-                if _OBJ.value:
-                    _save_meshes(f"{name}_{num_frames}", faces)
+                submit(image, faces, num_frames)
                 num_faces += len(faces)
                 num_frames += 1
     if not num_frames:

@@ -2,8 +2,9 @@
 
     python export_main.py --model=mobilenet025 --output=/tmp/export --tflite --saved_model
     python export_main.py --model=runs/mine --output=/tmp/export --tflite --image_size=720,1280 --quantize=float16
+    python export_main.py --output=/tmp/export --tflite --image_size=480,640 --image_size=720,1280 --quantize=int8
 
-Writes OUTPUT/retinaface.tflite (one image of --image_size) and OUTPUT/saved_model/ (any batch, height and width).
+Writes OUTPUT/retinaface.tflite (one image of --image_size, or of several) and OUTPUT/saved_model/ (any batch and size).
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+from collections.abc import Sequence
 
 from absl import app, flags, logging
 
 from keras_retinaface import config as config_lib
-from keras_retinaface import image_file, runtime
+from keras_retinaface import image_file, presets, runtime
 
 _PHOTOS = pathlib.Path(__file__).resolve().parent / "examples" / "photos"
 
@@ -24,7 +26,17 @@ _OUTPUT = flags.DEFINE_string("output", None, "Folder to write into.", required=
 _TFLITE = flags.DEFINE_bool("tflite", False, "Write retinaface.tflite.")
 _SAVED_MODEL = flags.DEFINE_bool("saved_model", False, "Write saved_model/.")
 _QUANTIZE = flags.DEFINE_enum("quantize", "none", ["none", "float16", "int8"], "What the .tflite stores weights as.")
-_IMAGE_SIZE = flags.DEFINE_list("image_size", ["480", "640"], "HEIGHT,WIDTH of the .tflite's input in pixels.")
+_IMAGE_SIZE = flags.DEFINE_multi_string(
+    "image_size",
+    ["480,640"],
+    "HEIGHT,WIDTH of the .tflite's input in pixels. Given more than once, the file has a signature for each, called "
+    "vga, hd, full_hd or like s320x240, and one set of weights.",
+)
+_FLOAT_LAYERS = flags.DEFINE_list(
+    "float_layers",
+    None,
+    "Layers that int8 leaves in float32, by name or pattern; `none` is no layer. By default those that gain by it.",
+)
 _CALIBRATION_IMAGES = flags.DEFINE_string(
     "calibration_images", str(_PHOTOS), "Folder or glob of photos with faces that int8 is calibrated on."
 )
@@ -40,7 +52,10 @@ _IOU_THRESHOLD = flags.DEFINE_float(
 _MAX_FACES = flags.DEFINE_integer("max_faces", config_lib.Detection.max_faces, "Rows of the outputs.")
 _JSON = flags.DEFINE_string("json", None, "File for the measured differences.")
 
-_COLUMNS = ("images", "faces", "faces_exported", "unmatched", "box", "landmark", "score", "megabytes")
+_COLUMNS = (
+    *("images", "faces", "faces_exported", "unmatched"),
+    *("box", "box_mean", "landmark", "landmark_mean", "score", "score_mean", "megabytes"),
+)
 
 
 def export_all() -> dict[str, dict]:
@@ -48,8 +63,7 @@ def export_all() -> dict[str, dict]:
     from keras_retinaface import export
 
     detection = config_lib.Detection(_SCORE_THRESHOLD.value, _IOU_THRESHOLD.value, _MAX_FACES.value)
-    if len(_IMAGE_SIZE.value) != 2 or not all(side.strip().isdigit() for side in _IMAGE_SIZE.value):
-        raise ValueError(f"--image_size must be HEIGHT,WIDTH. Received: {','.join(_IMAGE_SIZE.value)}")
+    sizes = [_parse_size(text) for text in _IMAGE_SIZE.value]
     model = runtime.load_keras(_MODEL.value)
     output = pathlib.Path(_OUTPUT.value)
     output.mkdir(parents=True, exist_ok=True)
@@ -68,15 +82,35 @@ def export_all() -> dict[str, dict]:
             model,
             output / "retinaface.tflite",
             detection,
-            image_size=tuple(int(side) for side in _IMAGE_SIZE.value),
+            image_size=sizes,
             quantize=_QUANTIZE.value,
             calibration_images=calibration,
+            float_layers=_float_layers(export.FLOAT_LAYERS),
+            licence=_licence(_MODEL.value),
         )
         written.append(output / "retinaface.tflite")
     reports = {}
     for path in written:
         reports[path.name] = {**export.parity(model, path, detection, photos), "megabytes": _size(path) / 1e6}
     return reports
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    sides = text.split(",")
+    if len(sides) != 2 or not all(side.strip().isdigit() and int(side) for side in sides):
+        raise ValueError(f"--image_size must be HEIGHT,WIDTH. Received: {text}")
+    return int(sides[0]), int(sides[1])
+
+
+def _float_layers(default: Sequence[str]) -> Sequence[str]:
+    if _FLOAT_LAYERS.value is None:
+        return default
+    return [] if _FLOAT_LAYERS.value == ["none"] else _FLOAT_LAYERS.value
+
+
+def _licence(model: str) -> str:
+    """Returns the licence of a preset's weights; of the user's own weights only they can tell."""
+    return presets.PRESETS[model].licence if model in presets.PRESETS else "of the weights' owner"
 
 
 def _size(path: pathlib.Path) -> int:
@@ -89,7 +123,7 @@ def _print_table(reports: dict[str, dict]) -> None:
     for name, report in reports.items():
         cells = (f"{value:.6f}" if isinstance(value, float) else str(value) for value in map(report.get, _COLUMNS))
         print(f"{name:20}" + "".join(f"{cell:>15}" for cell in cells))
-    print("box and landmark: largest difference to the Keras model in pixels; score: largest difference")
+    print("box and landmark: largest difference to the Keras model in pixels, and its mean over faces; score: alike")
 
 
 def main(argv):

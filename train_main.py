@@ -5,11 +5,13 @@
         --train_images=WIDER_train/images --train_annotations=label.txt
 
 Every field of `keras_retinaface.Config` is a flag; one that is not given keeps the preset's value. The workdir gets
-config.json, run.flags, checkpoints/, model.keras, logs/ (TensorBoard) and history.csv.
+config.json, run.flags, checkpoints/, model.keras, logs/ (TensorBoard), history.csv and, with --val_ground_truth,
+best.keras. Stopped in whatever way, the same command goes on from the last checkpoint.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 
@@ -43,6 +45,29 @@ _ON_BAD_DATA = flags.DEFINE_enum(
 _DATA_SERVICE = flags.DEFINE_string(
     "data_service", None, "Address of a tf.data service, grpc://HOST:PORT, whose servers make the training batches."
 )
+_VAL_GROUND_TRUTH = flags.DEFINE_string(
+    "val_ground_truth",
+    None,
+    "Folder of the official WIDER FACE ground truth: AP on --val_images; the best model is kept.",
+)
+_VAL_EVERY = flags.DEFINE_integer("val_every", 1, "Epochs between two measurements of AP.", lower_bound=1)
+_SAVE_EVERY = flags.DEFINE_integer("save_every", 200, "Steps between two checkpoints.", lower_bound=1)
+_RESUME = flags.DEFINE_bool(
+    "resume", True, "Go on from the workdir's last checkpoint; if not, its files are moved into a folder beside."
+)
+_STRATEGY = flags.DEFINE_enum(
+    "strategy",
+    "one",
+    ["one", "mirrored", "multi_worker", "tpu"],
+    "Devices: one, all of this machine, those of several machines (TF_CONFIG says which), or a TPU.",
+)
+_MIXED_PRECISION = flags.DEFINE_bool("mixed_precision", False, "Compute in half precision, losses in float32.")
+_WORKER_TIMEOUT = flags.DEFINE_float(
+    "worker_timeout",
+    600.0,
+    "Seconds without a step, start and validation included, after which a worker of several gives up.",
+    lower_bound=1.0,
+)
 # Enough for means over every channel of every layer to settle.
 _UNFOLDING_STEPS = 8
 _FIELDS = {name: flags.DEFINE_string(name, None, text) for name, text in config_lib.describe_fields().items()}
@@ -58,65 +83,181 @@ def make_config() -> config_lib.Config:
     return config_lib.Config.preset(_PRESET.value).replace(**changes)
 
 
+def make_settings(config: config_lib.Config, steps_per_epoch: int) -> dict:
+    """Returns what the course of a training depends on, by flag."""
+    sections = {name: fields for name, fields in config.to_dict().items() if name != "detection"}
+    course = (_TRAIN_IMAGES, _TRAIN_ANNOTATIONS, _TRAIN_LANDMARKS, _INIT, _BACKBONE_WEIGHTS, _ON_BAD_DATA)
+    return {
+        **{name: value for fields in sections.values() for name, value in fields.items()},
+        **{flag.name: flag.value for flag in (*course, _MIXED_PRECISION)},
+        "steps_per_epoch": steps_per_epoch,
+    }
+
+
 def _write_run(workdir: pathlib.Path, config: config_lib.Config) -> None:
     """Writes what is needed to do this run again."""
-    workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "config.json").write_text(config.to_json(), encoding="utf-8")
     given = [flag for flag in flags.FLAGS.get_flags_for_module("__main__") if flag.present]
     lines = [flag.serialize() for flag in given if flag.name != "flagfile"]
     (workdir / "run.flags").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-def train(config: config_lib.Config, workdir: pathlib.Path) -> None:
-    """Builds data and model, and fits."""
-    # Below, so that --help and wrong flags answer at once.
-    import keras
-
-    from data_pipeline import dataset
-    from keras_retinaface import averaging, backbone_weights, training, unfolding
+def _make_start(config: config_lib.Config, make_batches) -> object:
+    """Builds a model on one device with the weights that training starts from."""
+    from keras_retinaface import backbone_weights, training, unfolding
     from keras_retinaface import model as model_lib
 
-    keras.utils.set_random_seed(config.training.seed)
-    train_data = dataset.make_dataset(
-        config,
-        _TRAIN_IMAGES.value,
-        _TRAIN_ANNOTATIONS.value,
-        landmarks=_TRAIN_LANDMARKS.value,
-        on_bad_data=_ON_BAD_DATA.value,
-        data_service=_DATA_SERVICE.value,
-    )
-    val_data = None
-    if _VAL_ANNOTATIONS.value:
-        val_data = dataset.make_dataset(
-            config, _VAL_IMAGES.value, _VAL_ANNOTATIONS.value, training=False, on_bad_data=_ON_BAD_DATA.value
-        )
-    steps = _STEPS_PER_EPOCH.value or max(1, train_data.num_records // config.training.batch_size)
     model = model_lib.RetinaFace(config)
     training.initialise(model, _INIT.value)
     if _BACKBONE_WEIGHTS.value:
         backbone_weights.load(model, _BACKBONE_WEIGHTS.value)
     if config.training.use_unfolded_norms:
         logging.info("measuring batch norms on %d images", _UNFOLDING_STEPS * config.training.batch_size)
-        unfolding.unfold_norms(model, (image for image, _ in train_data.take(_UNFOLDING_STEPS)))
-    training.freeze(model, config.training)
-    model.compile(optimizer=training.make_optimizer(config.training, steps * config.training.epochs))
-    averaging.attach(model, config.training.ema_decay)
+        unfolding.unfold_norms(model, (image for image, _ in make_batches().take(_UNFOLDING_STEPS)))
+    return model
+
+
+def _make_validation(config: config_lib.Config, strategy):
+    """Returns the batches whose losses are reported, or None."""
+    from data_pipeline import dataset, source
+    from keras_retinaface import strategy as strategy_lib
+
+    if not _VAL_ANNOTATIONS.value:
+        return None
+    opened = source.open(_VAL_IMAGES.value, _VAL_ANNOTATIONS.value, on_bad_data=_ON_BAD_DATA.value)
+    make_batches = functools.partial(dataset.make_dataset, config, None, opened, training=False)
+    return strategy_lib.distribute_whole(strategy, make_batches, config.training.batch_size, opened.num_records)
+
+
+def _make_model(config: config_lib.Config, strategy, start, num_steps: int, resumed):
+    """Builds the model that trains, compiled, where `start` or the checkpoint `resumed` stands."""
+    from keras_retinaface import averaging, checkpoint, optimizer, training, weights
+    from keras_retinaface import model as model_lib
+    from keras_retinaface import strategy as strategy_lib
+
+    strategy_lib.set_precision(strategy, is_mixed=_MIXED_PRECISION.value)
+    with strategy.scope():
+        model = model_lib.RetinaFace(config)
+        weights.assign(model, weights.read(start), "start")
+        training.freeze(model, config.training)
+        model.compile(optimizer=optimizer.make_optimizer(config.training, num_steps, model))
+        # Every replica's metrics are those of all; Keras 2 would add them up over workers.
+        model.distribute_reduction_method = "first"
+        model.optimizer.build(model.trainable_variables)
+        averaging.attach(model, config.training.ema_decay)
+        if resumed is not None:
+            checkpoint.restore(model, resumed)
+            logging.info("going on from %s", resumed.path)
+    strategy_lib.set_precision(strategy, is_mixed=False)
+    return model
+
+
+def _make_observers(config: config_lib.Config, workdir, make_batches, position, start, settings, resumed, is_chief):
+    """Returns the callbacks that the flags describe."""
+    from keras_retinaface import training, validation
+
+    measure_ap = None
+    if _VAL_GROUND_TRUTH.value:
+        measure_ap = functools.partial(
+            validation.MeasureAp,
+            images=_VAL_IMAGES.value,
+            ground_truth=_VAL_GROUND_TRUTH.value,
+            every=_VAL_EVERY.value,
+            epochs=config.training.epochs,
+        )
+    # Of TFRecords and drawn images there are no files to show.
+    folder = _VAL_IMAGES.value or _TRAIN_IMAGES.value or ""
+    pictures = validation.read_pictures(folder) if is_chief and os.path.isdir(folder) else []
+    return training.make_callbacks(
+        workdir,
+        position,
+        start,
+        settings=settings,
+        save_every=_SAVE_EVERY.value,
+        resumed=resumed,
+        names_of=None if _DATA_SERVICE.value else functools.partial(_names_of, make_batches),
+        measure_ap=measure_ap,
+        pictures=pictures,
+        is_chief=is_chief,
+    )
+
+
+def _names_of(make_batches, step: int) -> list[str]:
+    """Returns the names of the images of a step; where some are broken themselves, of those only."""
+    import numpy as np
+
+    _, targets = next(iter(make_batches(start_step=step, with_names=True)))
+    names = [name.decode() for name in targets.pop("image_name").numpy()]
+    is_whole = np.all([[np.isfinite(row).all() for row in value.numpy()] for value in targets.values()], axis=0)
+    return [name for name, whole in zip(names, is_whole) if not whole] or names
+
+
+def train(config: config_lib.Config, workdir: pathlib.Path) -> None:
+    """Builds data and model, and fits; what TensorFlow raises becomes an error of one line."""
+    import tensorflow as tf
+
+    from keras_retinaface import strategy
+
+    try:
+        _train(config, workdir)
+    except tf.errors.OpError as error:
+        raise strategy.explain(error, _STRATEGY.value) from error
+
+
+def _train(config: config_lib.Config, workdir: pathlib.Path) -> None:
+    # Below, so that --help and wrong flags answer at once.
+    import keras
+
+    from data_pipeline import dataset, source
+    from keras_retinaface import callbacks, checkpoint, training, watchdog
+    from keras_retinaface import model as model_lib
+    from keras_retinaface import strategy as strategy_lib
+
+    guards = [watchdog.Watchdog(_WORKER_TIMEOUT.value)] if _STRATEGY.value == "multi_worker" else []
+    strategy = strategy_lib.make(_STRATEGY.value)
+    is_chief = strategy_lib.is_chief(strategy)
+    resumed = training.prepare_workdir(workdir, resume=_RESUME.value, is_chief=is_chief)
+    keras.utils.set_random_seed(config.training.seed)
+    opened = source.open(
+        _TRAIN_IMAGES.value,
+        _TRAIN_ANNOTATIONS.value,
+        landmarks=_TRAIN_LANDMARKS.value,
+        on_bad_data=_ON_BAD_DATA.value,
+    )
+    make_batches = functools.partial(dataset.make_dataset, config, None, opened, data_service=_DATA_SERVICE.value)
+    batch_size, epochs = config.training.batch_size, config.training.epochs
+    steps = _STEPS_PER_EPOCH.value or max(1, opened.num_records // batch_size)
+    settings = make_settings(config, steps)
+    if resumed is not None:
+        checkpoint.check_settings(resumed, settings)
+    position = callbacks.Position(steps, resumed.step if resumed else 0)
+    strategy_lib.check_agreement(strategy, position.step)
+    if position.step >= epochs * steps:
+        logging.info("%s: all %d epochs are done", workdir, epochs)
+        return
+    if is_chief:
+        _write_run(workdir, config)
+    val_data = _make_validation(config, strategy)
+    start = model_lib.RetinaFace(config) if resumed else _make_start(config, make_batches)
+    model = _make_model(config, strategy, start, steps * epochs, resumed)
+    observers = _make_observers(config, workdir, make_batches, position, start, settings, resumed, is_chief)
     logging.info(
-        "training on %d images: %d epochs of %d steps of %d images, %d weights",
-        train_data.num_records,
-        config.training.epochs,
+        "training on %d images: %d epochs of %d steps of %d images on %d devices, %d weights",
+        opened.num_records,
+        epochs,
         steps,
-        config.training.batch_size,
+        batch_size,
+        strategy.num_replicas_in_sync,
         model.count_params(),
     )
-    model.fit(
-        train_data,
-        epochs=config.training.epochs,
-        steps_per_epoch=steps,
+    training.fit(
+        model,
+        lambda step: strategy_lib.distribute(strategy, make_batches, batch_size, step),
+        position,
+        epochs=epochs,
+        observers=guards + observers,
         validation_data=val_data,
-        callbacks=training.make_callbacks(workdir),
-        shuffle=False,  # the dataset does; Keras 3 warns of anything else
-        verbose=2 if os.environ.get("CI") else "auto",
+        verbose=(2 if os.environ.get("CI") else "auto") if is_chief else 0,
     )
     logging.info("wrote %s", workdir / "model.keras")
 
@@ -129,14 +270,20 @@ def main(argv):
     for flag in (_WORKDIR,) if is_drawn else (_TRAIN_ANNOTATIONS, _WORKDIR):
         if not flag.value:
             raise app.UsageError(f"--{flag.name} must be given")
+    if _VAL_GROUND_TRUTH.value and not _VAL_IMAGES.value:
+        raise app.UsageError("--val_ground_truth needs --val_images")
     try:
-        config = make_config()
-        workdir = pathlib.Path(_WORKDIR.value)
-        _write_run(workdir, config)
-        train(config, workdir)
+        train(make_config(), pathlib.Path(_WORKDIR.value))
     except (ValueError, OSError, FloatingPointError) as error:
         logging.error("%s", error)
+        if _STRATEGY.value == "multi_worker":
+            # The ordinary way out waits for the other workers to leave, and they may be gone.
+            logging.flush()
+            os._exit(1)
         return 1
+    except KeyboardInterrupt:
+        logging.error("stopped; the same command goes on from the last checkpoint")
+        return 130
     return 0
 
 

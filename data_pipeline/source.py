@@ -10,11 +10,10 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from data_pipeline import coco, example, image_check, shard, synthetic, wider_face
+from data_pipeline import coco, example, image_check, order, shard, synthetic, wider_face
 from data_pipeline import record as record_lib
 
 _NO_END = tf.int64.max
-_WORD = 0x7FFFFFFF
 # Files read at once, and records shuffled at once after that: about 100 MB.
 _OPEN_FILES = 8
 _BUFFER = 1024
@@ -49,17 +48,7 @@ class RecordSource:
             num_workers: that share the records.
             worker: of these.
         """
-        words = tf.constant([seed & _WORD, (seed >> 31) & _WORD], tf.int32)
-
-        def draw(position):
-            # Mixed first: of small sets the shuffle uses the low eight bits of its seeds only.
-            key = tf.random.experimental.stateless_fold_in(words, position // self.num_records)
-            mixed = tf.random.stateless_uniform([2], key, minval=None, maxval=None, dtype=tf.int32)
-            last = tf.constant(self.num_records - 1, tf.int64)
-            index = tf.random.experimental.index_shuffle(position % self.num_records, mixed, last)
-            return position, index
-
-        return tf.data.Dataset.range(start * num_workers + worker, _NO_END, num_workers).map(draw)
+        return order.endless(self.num_records, seed, start, num_workers, worker)
 
     def in_order(self, num_workers: int, worker: int) -> tf.data.Dataset:
         """Returns `(position, item)` pairs of a worker, once, in the order of the annotations."""
@@ -109,8 +98,8 @@ class ShardSource:
 
         def read_epoch(epoch):
             seeds = tf.stack([tf.constant(seed, tf.int64), epoch])
-            order = tf.argsort(tf.random.stateless_uniform([len(paths)], seeds))
-            files = tf.gather(paths, order), tf.gather(tf.constant(counts, tf.int64), order)
+            rank = tf.argsort(tf.random.stateless_uniform([len(paths)], seeds))
+            files = tf.gather(paths, rank), tf.gather(tf.constant(counts, tf.int64), rank)
             files = tf.data.Dataset.from_tensor_slices(files)
             records = files.interleave(_read_file, cycle_length=_OPEN_FILES)
             mixed = tf.random.stateless_uniform([], seeds, maxval=tf.int64.max, dtype=tf.int64)

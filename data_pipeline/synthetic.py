@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from data_pipeline import rasterize
+from data_pipeline import order, rasterize
 from keras_retinaface.mesh import face_model
 
 # How `--train_images` asks for drawn images: `synthetic:N`.
@@ -259,14 +259,7 @@ class Source:
 
     def shuffled(self, seed: int, start: int, num_workers: int, worker: int) -> tf.data.Dataset:
         """Returns endless `(position, item)` pairs, every epoch in another order, after `start` items of a worker."""
-        positions = tf.data.Dataset.range(start * num_workers + worker, tf.int64.max, num_workers)
-
-        def choose(position):
-            key = tf.stack([tf.constant(seed, tf.int64), position // self.num_records])
-            last = tf.constant(self.num_records - 1, tf.int64)
-            return position, tf.random.experimental.index_shuffle(position % self.num_records, key, last)
-
-        return positions.map(choose)
+        return order.endless(self.num_records, seed, start, num_workers, worker)
 
     def in_order(self, num_workers: int, worker: int) -> tf.data.Dataset:
         """Returns `(position, item)` pairs of a worker, once, in order."""

@@ -41,6 +41,7 @@ def encode(
         positive_iou=anchors.positive_iou,
         negative_iou=anchors.negative_iou,
         keep_best_anchor=anchors.keep_best_anchor,
+        compensation=anchors.compensation,
     )
     # Only positive rows are computed; the rest of these large tensors is zeros that nobody touches twice.
     num_anchors = tf.shape(assigned.state)[1]

@@ -11,6 +11,19 @@ import typing
 BACKBONES = ("mobilenet025", "mobilenet_v2", "resnet50", "resnet152")
 LAYOUTS = ("torchvision", "keras")
 DEFORM_SAMPLERS = ("auto", "sparse", "gather")
+CLASS_LOSSES = ("ohem", "focal")
+CLASS_COUNTS = ("sampled", "positive")
+OHEM_POOLS = ("image", "batch")
+OPTIMIZERS = ("sgd", "adam")
+SCHEDULES = ("steps", "cosine")
+DECAY_MODES = ("l2", "decoupled")
+BOX_LOSSES = ("smooth_l1", "giou", "ciou")
+
+
+def _check_choice(section, **choices: tuple[str, ...]) -> None:
+    for name, allowed in choices.items():
+        if getattr(section, name) not in allowed:
+            raise ValueError(f"`{name}` must be one of {allowed}. Received: {name}={getattr(section, name)!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +38,8 @@ class Anchors:
         positive_iou: an anchor whose best face reaches more than this overlap is positive.
         negative_iou: an anchor whose best face stays under this overlap is background; between the two it is ignored.
         keep_best_anchor: whether every face also claims its best anchor, however small the overlap.
+        compensation: overlap that the best anchor of a face counts as at least; the others rise with it. Over 0, faces
+            smaller than every anchor have several positive ones.
     """
 
     strides: tuple[int, ...] = (8, 16, 32)
@@ -33,6 +48,7 @@ class Anchors:
     positive_iou: float = 0.5
     negative_iou: float = 0.3
     keep_best_anchor: bool = True
+    compensation: float = 0.0
 
     def __post_init__(self):
         if not self.strides or any(s < 4 or s & (s - 1) for s in self.strides):
@@ -50,6 +66,8 @@ class Anchors:
             raise ValueError(f"`sizes` must be positive. Received: sizes={self.sizes}")
         if len(self.variances) != 2 or any(v <= 0 for v in self.variances):
             raise ValueError(f"`variances` must be two positive numbers. Received: variances={self.variances}")
+        if not 0 <= self.compensation < 1:
+            raise ValueError(f"`compensation` must be in [0, 1). Received: compensation={self.compensation}")
         if not 0 <= self.negative_iou <= self.positive_iou <= 1:
             raise ValueError(
                 "`negative_iou` and `positive_iou` must satisfy 0 <= negative_iou <= positive_iou <= 1. "
@@ -126,7 +144,18 @@ class Loss:
         class_weight: factor of the class loss.
         box_weight: factor of the box loss.
         landmark_weight: factor of the landmark loss.
+        class_loss: "ohem", softmax cross entropy with online hard example mining, or "focal", over all anchors; with
+            heads that know nothing yet its sum starts large, which `clip_norm` bounds.
         negative_ratio: background anchors kept per positive one by online hard example mining.
+        ohem_pool: what the hardest background anchors are looked for in: each "image", or the whole "batch" (of one
+            device).
+        class_count: what divides the sum of the mined class loss: all anchors "sampled", so that it is a mean, or the
+            "positive" ones as in SSD and most public trainers, which makes it about `1 + negative_ratio` times as
+            large. Focal loss is always over the positive ones.
+        focal_gamma: power of the focal loss that plays down what is already right; 0 is cross entropy.
+        focal_alpha: weight of faces in the focal loss; that of background is the rest of 1.
+        box_loss: "smooth_l1" of the offsets, or one minus the "giou" or "ciou" of the boxes, which wants a
+            `box_weight` of about 2.
         dense_weight: factor of the photometric loss, see `mesh.dense_loss`.
         dense_warmup: steps over which that factor rises from 0.
         dense_min_face: faces whose shorter side is under this many pixels have no photometric loss.
@@ -140,7 +169,13 @@ class Loss:
     class_weight: float = 1.0
     box_weight: float = 0.25
     landmark_weight: float = 0.1
+    class_loss: str = "ohem"
     negative_ratio: float = 3.0
+    ohem_pool: str = "image"
+    class_count: str = "sampled"
+    focal_gamma: float = 2.0
+    focal_alpha: float = 0.25
+    box_loss: str = "smooth_l1"
     dense_weight: float = 0.01
     dense_warmup: int = 500
     dense_min_face: float = 32.0
@@ -160,6 +195,13 @@ class Loss:
                 raise ValueError(f"`{name}` must be {least} or more. Received: {name}={getattr(self, name)}")
         if self.negative_ratio <= 0:
             raise ValueError(f"`negative_ratio` must be positive. Received: negative_ratio={self.negative_ratio}")
+        _check_choice(
+            self, class_loss=CLASS_LOSSES, ohem_pool=OHEM_POOLS, class_count=CLASS_COUNTS, box_loss=BOX_LOSSES
+        )
+        if self.focal_gamma < 0:
+            raise ValueError(f"`focal_gamma` must not be negative. Received: focal_gamma={self.focal_gamma}")
+        if not 0 < self.focal_alpha < 1:
+            raise ValueError(f"`focal_alpha` must be in (0, 1). Received: focal_alpha={self.focal_alpha}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,11 +270,20 @@ class Training:
     Attributes:
         epochs: passes over the training images.
         batch_size: images a step, over all devices.
+        accumulate_steps: parts that a step takes its batch in, one after the other, to fit a large one in memory. The
+            gradient is that of the whole batch; only norms that are not frozen see part by part.
+        optimizer: "sgd" with momentum, or "adam", which wants a `learning_rate` of about 1e-3.
         learning_rate: peak of the schedule.
+        backbone_rate: factor of the learning rate for the backbone; the convolutions that give offsets to deformable
+            ones always have a tenth.
         warmup: share of all steps over which the rate rises to its peak.
-        milestones: shares of all steps at which the rate falls to a tenth.
-        momentum: of SGD.
-        weight_decay: L2 pull on convolution kernels, not on norms and biases.
+        schedule: how the rate falls after that: in "steps", or along a "cosine" to 0.
+        milestones: shares of all steps at which the rate falls to a tenth, for the schedule of steps.
+        momentum: of SGD; of Adam the one of the gradient.
+        weight_decay: pull on convolution kernels to zero, not on norms and biases.
+        decay_mode: "l2" adds the pull to the gradient, as the paper's code and PyTorch's SGD do, so that momentum
+            multiplies it; "decoupled" takes it off beside the step, for Adam or a weaker pull.
+        clip_norm: largest norm of all gradients together; longer ones are shortened to it. 0 is no limit.
         ema_decay: share of the old value that a moving average of all weights keeps each step, for example 0.999;
             validation and saved models then use the average. 0 is none.
         use_unfolded_norms: whether to put back batch norms that the initial weights have folded away, measured on the
@@ -248,11 +299,17 @@ class Training:
 
     epochs: int = 80
     batch_size: int = 8
+    accumulate_steps: int = 1
+    optimizer: str = "sgd"
     learning_rate: float = 1e-2
+    backbone_rate: float = 1.0
     warmup: float = 5 / 80
+    schedule: str = "steps"
     milestones: tuple[float, ...] = (55 / 80, 68 / 80)
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    decay_mode: str = "l2"
+    clip_norm: float = 0.0
     ema_decay: float = 0.0
     use_unfolded_norms: bool = False
     use_frozen_norms: bool = False
@@ -263,11 +320,22 @@ class Training:
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "accumulate_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be 1 or more. Received: {name}={getattr(self, name)}")
+        if self.batch_size % self.accumulate_steps:
+            raise ValueError(
+                "`accumulate_steps` must divide `batch_size`. "
+                f"Received: accumulate_steps={self.accumulate_steps}, batch_size={self.batch_size}"
+            )
         if self.learning_rate <= 0:
             raise ValueError(f"`learning_rate` must be positive. Received: learning_rate={self.learning_rate}")
+        _check_choice(self, optimizer=OPTIMIZERS, schedule=SCHEDULES, decay_mode=DECAY_MODES)
+        for name in ("backbone_rate", "weight_decay", "clip_norm"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must not be negative. Received: {name}={getattr(self, name)}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"`momentum` must be in [0, 1). Received: momentum={self.momentum}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"`ema_decay` must be in [0, 1). Received: ema_decay={self.ema_decay}")
         if not 0 <= self.frozen_stages <= 5:

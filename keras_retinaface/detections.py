@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import tensorflow as tf
 
 from keras_retinaface import config as config_lib
@@ -29,25 +31,25 @@ def decode(
         `count` int32 `[B]`; N is `max_faces`, entries past `count` are zero. With `mesh_code` also `dense`, float32
         `[B, N, 148]`: the anchor (xyxy, pixels) and its row of the dense head, what `reconstruction` makes meshes of.
     """
-    anchor_boxes = anchor.generate(image_size, anchors.strides, anchors.sizes)
-    scores = tf.sigmoid(outputs["scores"][..., 1] - outputs["scores"][..., 0])  # softmax of two
+    # A product, because TFLite cuts single columns out of a tensor number by number.
+    logits = tf.linalg.matvec(outputs["scores"], tf.constant([-1.0, 1.0]))  # [B, A]
 
     def decode_one(image_outputs):
         rows, codes = image_outputs[:3], image_outputs[3:]
-        *faces, kept = _decode_image(*rows, anchor_boxes, anchors.variances, detection)
+        *faces, kept, anchor_boxes = _decode_image(*rows, image_size, anchors, detection)
         if not codes:
             return tuple(faces)
-        dense = tf.concat([tf.gather(anchor_boxes, kept), tf.gather(codes[0], kept)], -1)
+        dense = tf.concat([anchor_boxes, tf.gather(codes[0], kept)], -1)
         return (*faces, tf.where((tf.range(detection.max_faces) < faces[-1])[:, None], dense, 0.0))
 
     keys = ("boxes", "scores", "landmarks", "count")
-    rows = (scores, outputs["box_deltas"], outputs["landmark_deltas"])
+    rows = (logits, outputs["box_deltas"], outputs["landmark_deltas"])
     if "mesh_code" in outputs:
         keys, rows = (*keys, "dense"), (*rows, outputs["mesh_code"])
-    batch_size = scores.shape[0]
+    batch_size = logits.shape[0]
     if batch_size is not None:
         # A loop of the graph is slower and less portable than a few copies of its body.
-        images = [decode_one([row[index] for row in rows]) for index in range(batch_size)]
+        images = [decode_one(parts) for parts in zip(*(_unstack(row, batch_size) for row in rows))]
         stacked = [tf.stack(parts) for parts in zip(*images)]
     else:
         specs = (
@@ -61,33 +63,49 @@ def decode(
     return dict(zip(keys, stacked))
 
 
-def _decode_image(scores, box_deltas, landmark_deltas, anchor_boxes, variances, detection):
-    """Decodes one image: `[A]`, `[A, 4]`, `[A, 5, 2]` -> boxes, scores, landmarks, count, anchors kept."""
-    # Only anchors that can become a face are decoded: exponentials of 16,800 rows cost more than sorting them.
-    num_candidates = tf.minimum(detection.max_candidates, tf.shape(scores)[0])
-    if scores.shape[0] is not None:
-        num_candidates = min(detection.max_candidates, scores.shape[0])
-    scores, order = tf.math.top_k(scores, num_candidates)
-    anchor_boxes = tf.gather(anchor_boxes, order)
-    boxes = box.decode(tf.gather(box_deltas, order), anchor_boxes, variances)
+def _unstack(rows: tf.Tensor, batch_size: int) -> list[tf.Tensor]:
+    if batch_size == 1 and rows.shape.is_fully_defined():
+        return [tf.reshape(rows, rows.shape[1:])]  # copies nothing, where unstacking does
+    return tf.unstack(rows, batch_size)
+
+
+def _decode_image(logits, box_deltas, landmark_deltas, image_size, anchors, detection):
+    """Decodes one image: `[A]`, `[A, 4]`, `[A, 5, 2]` -> what `decode` gives, kept rows, their anchors."""
+    # Only anchors that can become a face are decoded, and only theirs are worked out: in a .tflite file a table of all
+    # anchors of a large image would be bigger than the weights. Scores come last, for what suppression keeps.
+    num_candidates = tf.minimum(detection.max_candidates, tf.shape(logits)[0])
+    if logits.shape[0] is not None:
+        num_candidates = min(detection.max_candidates, logits.shape[0])
+    logits, order = tf.math.top_k(logits, num_candidates)
+    anchor_boxes = anchor.at(order, image_size, anchors.strides, anchors.sizes)
+    boxes = box.decode(tf.gather(box_deltas, order), anchor_boxes, anchors.variances)
     # The op wants yx order, but overlap does not change when both boxes swap their axes. Version 4 is the one that
     # TFLite has built in.
     kept, count = tf.raw_ops.NonMaxSuppressionV4(
         boxes=boxes,
-        scores=scores,
+        scores=logits,
         max_output_size=detection.max_faces,
         iou_threshold=detection.iou_threshold,
-        score_threshold=detection.score_threshold,
+        score_threshold=_logit(detection.score_threshold),
         pad_to_max_output_size=True,
     )
     kept = tf.reshape(kept, [detection.max_faces])
     is_face = tf.range(detection.max_faces) < count  # [N]
-    landmark_deltas = tf.gather(tf.gather(landmark_deltas, order), kept)
-    landmarks = landmark.decode(landmark_deltas, tf.gather(anchor_boxes, kept), variances[0])
+    # The softmax of two is a sigmoid, but a quantised export would round that op's result to one of 256 places.
+    scores = tf.exp(-tf.math.log(1.0 + tf.exp(-tf.gather(logits, kept))))
+    rows, anchor_boxes = tf.gather(order, kept), tf.gather(anchor_boxes, kept)
+    landmarks = landmark.decode(tf.gather(landmark_deltas, rows), anchor_boxes, anchors.variances[0])
     return (
         tf.where(is_face[:, None], tf.gather(boxes, kept), 0.0),
-        tf.where(is_face, tf.gather(scores, kept), 0.0),
+        tf.where(is_face, scores, 0.0),
         tf.where(is_face[:, None, None], landmarks, 0.0),
         count,
-        tf.gather(order, kept),
+        rows,
+        anchor_boxes,
     )
+
+
+def _logit(probability: float) -> float:
+    if probability in (0.0, 1.0):
+        return math.inf if probability else -math.inf
+    return math.log(probability / (1.0 - probability))

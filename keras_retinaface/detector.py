@@ -13,7 +13,7 @@ from keras_retinaface import config as config_lib
 from keras_retinaface import merging, resizing, runtime
 
 # What the first layer subtracts, so that padding in this colour is zero to the network.
-_PADDING = (123, 117, 104)
+PADDING = (123, 117, 104)
 # Pictures of one size run together up to this many pixels; beyond, memory grows and a CPU gains nothing.
 _MAX_BATCH_PIXELS = 1 << 21
 
@@ -144,8 +144,9 @@ class Detector:
     def _run(self, pictures: list[np.ndarray]) -> list[merging.Detections]:
         """Runs pictures of one size through the model."""
         scale, num_pictures = 1.0, len(pictures)
-        if self._runtime.image_size is not None:
-            fitted = [letterbox(picture, self._runtime.image_size) for picture in pictures]
+        if self._runtime.image_sizes:
+            size = _best_size(pictures[0].shape[:2], self._runtime.image_sizes)
+            fitted = [letterbox(picture, size) for picture in pictures]
             scale = fitted[0][1]
             pictures = [picture for picture, _ in fitted]
             pictures += [np.zeros_like(pictures[0])] * (self._runtime.max_batch - num_pictures)
@@ -187,6 +188,13 @@ def check_image(image: np.ndarray) -> np.ndarray:
     return image
 
 
+def _best_size(size: tuple[int, int], choices: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Returns the smallest choice that takes a picture without shrinking it, or the one that shrinks it least."""
+    scales = {choice: min(choice[0] / size[0], choice[1] / size[1]) for choice in choices}
+    roomy = [choice for choice in choices if scales[choice] >= 1]
+    return min(roomy, key=lambda choice: choice[0] * choice[1]) if roomy else max(choices, key=scales.get)
+
+
 def letterbox(image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, float]:
     """Fits an image into a fixed size, keeping its shape, padded at the right or at the bottom.
 
@@ -204,6 +212,6 @@ def letterbox(image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, flo
     if (height, width) == tuple(size):
         return image, scale
     padded = np.empty((*size, 3), np.uint8)
-    padded[:] = _PADDING
+    padded[:] = PADDING
     padded[:height, :width] = image
     return padded, scale

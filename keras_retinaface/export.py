@@ -15,16 +15,18 @@ from absl import logging
 from tensorflow.python.framework import convert_to_constants
 
 from keras_retinaface import config as config_lib
-from keras_retinaface import detector, runtime, serving
+from keras_retinaface import detector, equalization, quantization, runtime, serving, tflite_file
 from keras_retinaface.layers import deform_conv
 
 QUANTIZATIONS = ("none", "float16", "int8")
-# Ops that int8 leaves alone. One scale for pixels and size ratios of all anchors leaves 256 places for a box: quantised
-# decoding finds hundreds of faces that are not there and none that is.
-_FLOAT_OPS = (
-    *("ADD", "CAST", "CONCATENATION", "DIV", "EXP", "GATHER", "LOGISTIC", "MAXIMUM", "MINIMUM", "MUL", "PACK", "PAD"),
-    *("RESHAPE", "SELECT_V2", "SLICE", "SPLIT", "SQUEEZE", "STRIDED_SLICE", "SUB", "SUM", "TOPK_V2", "TRANSPOSE"),
-)
+# (height, width) of signatures that have a name of their own; others are called like `s320x240`, width first.
+SIGNATURES = {(480, 640): "vga", (720, 1280): "hd", (1080, 1920): "full_hd"}
+# Layers that int8 leaves in float32. The first maps of the MobileNets are large and have few channels: there int8 is
+# slower than float32 (13.7 against 11.3 ms at VGA for the whole), and there more than half of its error is made.
+FLOAT_LAYERS = ("subtract_mean", "stage1_*")
+_LICENCE = "Apache-2.0"
+# Side in pixels of what stands for an image that cannot be read: the smallest that the network takes.
+_BLANK_SIDE = 32
 # What is exported is not trained any more, and tracing the gradients of deformable convolutions takes minutes.
 _SAVE_OPTIONS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
 
@@ -38,13 +40,18 @@ def saved_model(model, path: str | os.PathLike, detection: config_lib.Detection)
         detection: thresholds and limits, fixed in the export.
 
     Signatures: `serving_default` takes `image` uint8 `[B, H, W, 3]`, RGB; `serve_jpeg` takes `image_bytes` string
-    `[B]`. Both give what `detections.decode` gives.
+    `[B]`, files of any mix of sizes, and pads them to the largest. Both give what `detections.decode` gives, in each
+    image's own pixels; `serve_jpeg` also `is_broken` bool `[B]`, for files that could not be read and have no faces.
     """
     serve = serving.make(model, detection, batch_size=None)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def serve_jpeg(image_bytes):
-        return serve(_decode_padded(image_bytes))
+        images, is_broken = _decode_padded(image_bytes)
+        outputs = serve(images)
+        # A blank image has no face; but that is what a network says, and this is what callers count on.
+        outputs = {name: tf.where(_like(is_broken, rows), tf.zeros_like(rows), rows) for name, rows in outputs.items()}
+        return {**outputs, "is_broken": is_broken}
 
     with _directory(path) as partial:
         _save(model, partial, {"serving_default": serve, "serve_jpeg": serve_jpeg})
@@ -55,40 +62,39 @@ def tflite(
     path: str | os.PathLike,
     detection: config_lib.Detection,
     *,
-    image_size: tuple[int, int],
+    image_size: tuple[int, int] | Sequence[tuple[int, int]],
     quantize: str = "none",
     calibration_images: Iterable[np.ndarray] = (),
+    float_layers: Sequence[str] = FLOAT_LAYERS,
+    licence: str = _LICENCE,
 ) -> None:
-    """Writes a TFLite file of built-in ops for one image of fixed size; it replaces `path` whole or not at all.
+    """Writes a TFLite file of built-in ops for images of fixed size; it replaces `path` whole or not at all.
 
     Args:
         model: a RetinaFace.
         path: of the file.
         detection: thresholds and limits, fixed in the export.
-        image_size: (height, width) of the input, pixels.
+        image_size: (height, width) of the input, pixels, which the signature `serving_default` takes; or several, each
+            with a signature of its own name (see `signature_name`), which share their weights.
         quantize: one of `QUANTIZATIONS`: what weights (float16) or weights and activations (int8) are stored as.
         calibration_images: for int8: uint8 `[H, W, 3]`, RGB, of any size; photos with faces like those to be found.
+        float_layers: for int8: names of convolutions that stay in float32.
+        licence: of the weights, told in the file's metadata.
 
     Raises:
-        ValueError: if `quantize` is unknown, or is int8 without images to calibrate on.
+        ValueError: if `quantize` is unknown, or is int8 without images to calibrate on, or a layer is not there.
     """
     if quantize not in QUANTIZATIONS:
         raise ValueError(f"`quantize` must be one of {QUANTIZATIONS}. Received: quantize={quantize!r}")
-    samples = [detector.letterbox(image, image_size)[0][None] for image in calibration_images]
-    if quantize == "int8" and not samples:
+    photos = list(calibration_images)
+    if quantize == "int8" and not photos:
         raise ValueError("`calibration_images` must name at least one image when `quantize` is int8")
-    with deform_conv.only_gathers(model):
-        serve = _freeze(serving.make(model, detection, batch_size=1, image_size=tuple(image_size)))
-    with tempfile.TemporaryDirectory() as folder:
-        # Only a converter that starts from a SavedModel keeps the names of inputs and outputs.
-        tf.saved_model.save(tf.Module(), folder, signatures={"serving_default": serve}, options=_SAVE_OPTIONS)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"])
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        if quantize != "none":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if quantize == "float16":
-            converter.target_spec.supported_types = [tf.float16]
-        content = _convert_int8(converter, samples) if quantize == "int8" else converter.convert()
+    sizes = [tuple(image_size)] if isinstance(image_size[0], int) else list(dict.fromkeys(map(tuple, image_size)))
+    names = ["serving_default"] if len(sizes) == 1 else [signature_name(size) for size in sizes]
+    contents = {
+        name: _convert(model, detection, size, quantize, photos, float_layers) for name, size in zip(names, sizes)
+    }
+    content = tflite_file.merge(contents, _metadata(detection, dict(zip(names, sizes)), quantize, licence))
     path = pathlib.Path(path)
     partial = path.with_name(f".{os.getpid()}.{path.name}")
     try:
@@ -96,19 +102,56 @@ def tflite(
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-    logging.info("wrote %s: %.2f MB, input %d x %d", path, len(content) / 1e6, *image_size)
+    logging.info("wrote %s: %.2f MB, signatures %s", path, len(content) / 1e6, dict(zip(names, sizes)))
 
 
-def _convert_int8(converter, samples: Sequence[np.ndarray]) -> bytes:
-    """Quantises weights and activations of convolutions; decoding and suppression stay in float32."""
+def signature_name(image_size: tuple[int, int]) -> str:
+    """Returns what the signature of a size is called where a file has several: `vga`, `hd`, `full_hd`, `s320x240`."""
+    height, width = image_size
+    return SIGNATURES.get((height, width), f"s{width}x{height}")
 
-    def feed():
-        return ({"image": sample} for sample in samples)
 
-    converter.representative_dataset = feed
-    options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=list(_FLOAT_OPS))
-    debugger = tf.lite.experimental.QuantizationDebugger(converter=converter, debug_dataset=feed, debug_options=options)
-    return debugger.get_nondebug_quantized_model()
+def _convert(model, detection, image_size, quantize, photos, float_layers) -> bytes:
+    """Converts the detector of one size, with one signature."""
+    samples = [detector.letterbox(image, image_size)[0][None] for image in photos]
+    if quantize == "int8":
+        model = equalization.equalize(model, samples)
+    with deform_conv.only_gathers(model):
+        serve = _freeze(serving.make(model, detection, batch_size=1, image_size=image_size))
+    with tempfile.TemporaryDirectory() as folder:
+        # Only a converter that starts from a SavedModel keeps the names of inputs and outputs.
+        tf.saved_model.save(tf.Module(), folder, signatures={"serving_default": serve}, options=_SAVE_OPTIONS)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"])
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        if quantize == "int8":
+            layers = [layer.name for layer in model.layers]
+            return quantization.int8(converter, lambda: ({"image": sample} for sample in samples), layers, float_layers)
+        if quantize == "float16":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.target_spec.supported_types = [tf.float16]
+        return converter.convert()
+
+
+def _metadata(detection, sizes: dict, quantize: str, licence: str) -> dict:
+    count = detection.max_faces
+    return {
+        "name": "RetinaFace",
+        "labels": ["face"],
+        "landmarks": ["left eye", "right eye", "nose tip", "left mouth corner", "right mouth corner"],
+        "licence": licence,
+        "quantization": quantize,
+        "score_threshold": detection.score_threshold,
+        "iou_threshold": detection.iou_threshold,
+        "max_faces": count,
+        "signatures": {name: {"height": height, "width": width} for name, (height, width) in sizes.items()},
+        "inputs": {"image": "uint8 [1, height, width, 3], RGB"},
+        "outputs": {
+            "boxes": f"float32 [1, {count}, 4], x1 y1 x2 y2 in pixels of the input",
+            "scores": f"float32 [1, {count}], best first",
+            "landmarks": f"float32 [1, {count}, 5, 2], x y in pixels of the input, left of the image first",
+            "count": "int32 [1], rows that hold a face; the others are zero",
+        },
+    }
 
 
 def parity(model, path: str | os.PathLike, detection: config_lib.Detection, images: Sequence[np.ndarray]) -> dict:
@@ -118,21 +161,23 @@ def parity(model, path: str | os.PathLike, detection: config_lib.Detection, imag
         model: the RetinaFace that was exported.
         path: of the SavedModel or `.tflite` file.
         detection: what it was exported with.
-        images: uint8 `[H, W, 3]`, RGB; fitted into the export's size where that is fixed.
+        images: uint8 `[H, W, 3]`, RGB; fitted into every one of the export's sizes where those are fixed.
 
     Returns:
         `images`; `faces` and `faces_exported`, how many faces each found; `unmatched`, faces of either without a
         partner in the other (overlap under one half); `box` and `landmark`, pixels, and `score`: the largest
-        differences over the partners.
+        differences over the partners; `box_mean` and so on: the mean over faces of a face's largest difference.
     """
     exported = runtime.open_model(str(path), detection)
     reference = runtime.KerasRuntime(model, detection)
     report = {"images": len(images), "faces": 0, "faces_exported": 0, "unmatched": 0}
-    report.update(box=0.0, landmark=0.0, score=0.0)
+    differences = {"box": [], "landmark": [], "score": []}
     for image in images:
-        if exported.image_size is not None:
-            image = detector.letterbox(image, exported.image_size)[0]
-        _compare(*(_first(run.run(image[None])) for run in (reference, exported)), report)
+        for size in exported.image_sizes or [None]:
+            fitted = image if size is None else detector.letterbox(image, size)[0]
+            _compare(*(_first(run.run(fitted[None])) for run in (reference, exported)), report, differences)
+    for name, values in differences.items():
+        report[name], report[f"{name}_mean"] = float(max(values, default=0.0)), float(np.mean(values or [0.0]))
     return report
 
 
@@ -141,7 +186,7 @@ def _first(outputs: dict) -> dict:
     return {name: np.asarray(outputs[name][0][:count]) for name in ("boxes", "scores", "landmarks")}
 
 
-def _compare(ours: dict, theirs: dict, report: dict) -> None:
+def _compare(ours: dict, theirs: dict, report: dict, differences: dict) -> None:
     report["faces"] += len(ours["boxes"])
     report["faces_exported"] += len(theirs["boxes"])
     free = set(range(len(theirs["boxes"])))
@@ -153,8 +198,7 @@ def _compare(ours: dict, theirs: dict, report: dict) -> None:
             continue
         free.discard(best)
         for name, key in (("box", "boxes"), ("landmark", "landmarks"), ("score", "scores")):
-            difference = float(np.max(np.abs(ours[key][index] - theirs[key][best])))
-            report[name] = max(report[name], difference)
+            differences[name].append(float(np.max(np.abs(ours[key][index] - theirs[key][best]))))
     report["unmatched"] += len(free)
 
 
@@ -164,16 +208,35 @@ def _iou(box: np.ndarray, other: np.ndarray) -> float:
     return float(np.prod(size) / union) if union > 0 else 0.0
 
 
-def _decode_padded(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Decodes JPEG or PNG files and pads them at right and bottom to one size: string `[B]` -> uint8 `[B, H, W, 3]`."""
+def _decode_padded(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Decodes JPEG or PNG files and pads them at right and bottom to one size.
+
+    Args:
+        image_bytes: string `[B]`.
+
+    Returns:
+        uint8 `[B, H, W, 3]` and bool `[B]`, which of them could not be read; those are one colour.
+    """
+    blank = tf.tile(tf.constant([[detector.PADDING]], tf.uint8), [_BLANK_SIDE, _BLANK_SIDE, 1])
 
     def decode(content):
         # Reads PNG too. TensorFlow's default is a faster, coarser transform than other readers use.
-        image = tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
-        return tf.RaggedTensor.from_tensor(image, ragged_rank=2)
+        return tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
 
-    spec = tf.RaggedTensorSpec([None, None, 3], tf.uint8, ragged_rank=2)
-    return tf.map_fn(decode, image_bytes, fn_output_signature=spec).to_tensor()
+    def decode_or_blank(content):
+        # A graph has no other way to go on behind an op that fails than a dataset that leaves out what failed.
+        found = tf.data.Dataset.from_tensors(content).map(decode).ignore_errors()
+        image, is_broken = found.reduce((blank, True), lambda _, image: (image, False))
+        return tf.RaggedTensor.from_tensor(image, ragged_rank=1), is_broken
+
+    spec = tf.RaggedTensorSpec([None, None, 3], tf.uint8, ragged_rank=1)
+    images, is_broken = tf.map_fn(decode_or_blank, image_bytes, fn_output_signature=(spec, tf.TensorSpec([], tf.bool)))
+    return images.to_tensor(default_value=tf.constant(detector.PADDING, tf.uint8)), is_broken
+
+
+def _like(flags: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """Reshapes `[B]` so that it broadcasts against `[B, ...]`."""
+    return tf.reshape(flags, [-1] + [1] * (rows.shape.rank - 1))
 
 
 def _freeze(function):

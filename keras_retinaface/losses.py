@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from keras_retinaface.geometry import matcher
+from keras_retinaface.geometry import box, matcher
+
+# Of a predicted box over its anchor: the exponential of more may not be finite.
+_MAX_LOG_SIZE = 4.0
 
 
 def score_loss(scores: tf.Tensor, state: tf.Tensor, negative_ratio: float) -> tuple[tf.Tensor, tf.Tensor]:
@@ -16,24 +19,64 @@ def score_loss(scores: tf.Tensor, state: tf.Tensor, negative_ratio: float) -> tu
         negative_ratio: background anchors kept per positive one; an image without faces keeps as many as with one.
 
     Returns:
-        The sum and the number of anchors in it, float32 scalars.
+        The sum and the number of anchors in it, float32 scalars. To look for the hardest over a batch, make it one
+        image: `[1, B A, 2]` and `[1, B A]`.
 
     Source: online hard example mining (Shrivastava et al., 2016) as in RetinaFace, section 4.1.
     """
-    log_probability = tf.nn.log_softmax(scores)
+    # Cross entropy of two classes, cheaper than a softmax over so short an axis.
+    odds = scores[..., 1] - scores[..., 0]  # [B, A]
     is_positive = tf.equal(state, matcher.POSITIVE)
-    is_negative = tf.equal(state, matcher.NEGATIVE)
-    positive_sum = tf.reduce_sum(tf.where(is_positive, -log_probability[..., 1], 0.0))
-    num_positive = tf.reduce_sum(tf.cast(is_positive, tf.float32), axis=1)  # [B]
-    num_negative = tf.reduce_sum(tf.cast(is_negative, tf.float32), axis=1)
-    kept = tf.minimum(tf.math.ceil(tf.maximum(num_positive, 1.0) * negative_ratio), num_negative)  # [B]
+    positive_sum = tf.reduce_sum(tf.where(is_positive, tf.nn.softplus(-odds), 0.0))
+    num_positive, kept = _sampled(state, negative_ratio)
     # Cross entropy is never negative, so -1 sorts every other anchor behind.
-    negative_loss = tf.where(is_negative, -log_probability[..., 0], -1.0)  # [B, A]
+    negative_loss = tf.where(tf.equal(state, matcher.NEGATIVE), tf.nn.softplus(odds), -1.0)  # [B, A]
     most = tf.cast(tf.reduce_max(kept), tf.int32)
     hardest = tf.math.top_k(negative_loss, k=most).values  # [B, most]
     is_kept = tf.cast(tf.range(most), tf.float32)[None, :] < kept[:, None]
     negative_sum = tf.reduce_sum(tf.where(is_kept, hardest, 0.0))
     return positive_sum + negative_sum, tf.reduce_sum(num_positive + kept)
+
+
+def score_count(state: tf.Tensor, negative_ratio: float) -> tf.Tensor:
+    """Counts the anchors that `score_loss` sums over; arguments as there."""
+    return tf.add_n([tf.reduce_sum(number) for number in _sampled(state, negative_ratio)])
+
+
+def _sampled(state, negative_ratio: float) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the numbers of positive anchors and of background anchors to keep, both float32 `[B]`."""
+    num_positive = tf.reduce_sum(tf.cast(tf.equal(state, matcher.POSITIVE), tf.float32), axis=1)
+    num_negative = tf.reduce_sum(tf.cast(tf.equal(state, matcher.NEGATIVE), tf.float32), axis=1)
+    return num_positive, tf.minimum(tf.math.ceil(tf.maximum(num_positive, 1.0) * negative_ratio), num_negative)
+
+
+def focal_loss(scores: tf.Tensor, state: tf.Tensor, *, gamma: float, alpha: float) -> tuple[tf.Tensor, tf.Tensor]:
+    """Sums the focal loss over all anchors but the ignored ones.
+
+    Args:
+        scores: float32 `[B, A, 2]`, logits of background and face.
+        state: int32 `[B, A]`.
+        gamma: power that plays down what is already right; 0 is cross entropy.
+        alpha: weight of faces; that of background is the rest of 1.
+
+    Returns:
+        The sum and the number of positive anchors, float32 scalars.
+
+    Source: Focal Loss for Dense Object Detection (Lin et al., 2017), equation 5.
+    """
+    is_positive = tf.equal(state, matcher.POSITIVE)
+    odds = scores[..., 1] - scores[..., 0]  # [B, A]
+    odds_right = tf.where(is_positive, odds, -odds)
+    # The probability of the wrong class as a logarithm: a power of it has a gradient at 0 too.
+    loss = tf.exp(-gamma * tf.nn.softplus(odds_right)) * tf.nn.softplus(-odds_right)
+    weight = tf.where(is_positive, alpha, 1.0 - alpha)
+    total = tf.reduce_sum(tf.where(tf.equal(state, matcher.IGNORED), 0.0, weight * loss))
+    return total, positive_count(state)
+
+
+def positive_count(state: tf.Tensor) -> tf.Tensor:
+    """Counts positive anchors, float32."""
+    return tf.reduce_sum(tf.cast(tf.equal(state, matcher.POSITIVE), tf.float32))
 
 
 def box_loss(box_deltas: tf.Tensor, target: tf.Tensor, state: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -51,6 +94,38 @@ def box_loss(box_deltas: tf.Tensor, target: tf.Tensor, state: tf.Tensor) -> tupl
     return tf.reduce_sum(smooth_l1(box_deltas - target) * weight[..., None]), tf.reduce_sum(weight)
 
 
+def overlap_loss(
+    box_deltas: tf.Tensor,
+    matched_box: tf.Tensor,
+    state: tf.Tensor,
+    *,
+    anchors: tf.Tensor,
+    variances: tuple[float, float],
+    kind: str,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Sums one minus the generalised or complete overlap of predicted boxes and faces over positive anchors.
+
+    Args:
+        box_deltas: float32 `[B, A, 4]` of the model.
+        matched_box: float32 `[B, A, 4]`, xyxy, pixels; read where an anchor is positive.
+        state: int32 `[B, A]`.
+        anchors: float32 `[A, 4]`, xyxy, pixels.
+        variances: divisors of the offsets, see `box.encode`.
+        kind: "giou" or "ciou".
+
+    Returns:
+        The sum and the number of positive anchors, float32 scalars.
+    """
+    is_positive = tf.equal(state, matcher.POSITIVE)
+    # Elsewhere anchors meet themselves, which has a finite gradient to mask.
+    deltas = tf.where(is_positive[..., None], box_deltas, 0.0)
+    deltas = tf.concat([deltas[..., :2], tf.minimum(deltas[..., 2:], _MAX_LOG_SIZE / variances[1])], axis=-1)
+    wanted = tf.where(is_positive[..., None], matched_box, anchors)
+    overlap = {"giou": box.generalized_iou, "ciou": box.complete_iou}[kind]
+    loss = 1.0 - overlap(box.decode(deltas, anchors, variances), wanted)  # [B, A]
+    return tf.reduce_sum(tf.where(is_positive, loss, 0.0)), positive_count(state)
+
+
 def landmark_loss(landmark_deltas: tf.Tensor, target: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Sums smooth L1 over the offsets of labelled landmarks.
 
@@ -63,8 +138,12 @@ def landmark_loss(landmark_deltas: tf.Tensor, target: tf.Tensor, weight: tf.Tens
         The sum and the number of labelled points over five, which is the number of faces where all are labelled;
         float32 scalars.
     """
-    total = tf.reduce_sum(smooth_l1(landmark_deltas - target) * weight[..., None])
-    return total, tf.reduce_sum(weight) / float(weight.shape[-1])
+    return tf.reduce_sum(smooth_l1(landmark_deltas - target) * weight[..., None]), landmark_count(weight)
+
+
+def landmark_count(weight: tf.Tensor) -> tf.Tensor:
+    """Counts labelled points over the points of a face; `weight` as for `landmark_loss`."""
+    return tf.reduce_sum(weight) / float(weight.shape[-1])
 
 
 def smooth_l1(difference: tf.Tensor) -> tf.Tensor:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from keras_retinaface import accumulation, description, losses, recompute, replica
 from keras_retinaface import config as config_lib
-from keras_retinaface import description, losses, recompute
+from keras_retinaface.geometry import anchor
 from keras_retinaface.layers import backbone, context, dense, head, preprocessing, pyramid
 
 # Names of the trackers that `fit` and `evaluate` report.
@@ -76,52 +77,131 @@ class RetinaFace(keras.Model):
         """Computes the weighted sum of the losses; called by `fit` and `evaluate`.
 
         Args:
-            x: images; only the dense loss uses them.
+            x: images; the dense loss uses them, the others their size at most.
             y: targets as from `data_pipeline.dataset.make_dataset`.
             y_pred: outputs of the model.
             sample_weight: must be None; weights stand in the targets.
-            training: not used.
+            training: whether the dense loss warms up.
 
         Returns:
             float32 scalar.
         """
         if sample_weight is not None:
             raise ValueError("`sample_weight` is not supported: weights stand in the targets")
+        return self.counted_loss(x, y, y_pred, self.loss_counts(y), training=training)
+
+    def train_step(self, data):
+        """Takes a training step; with `accumulate_steps` part by part, otherwise Keras's own."""
+        num_parts = self.config.training.accumulate_steps
+        if num_parts == 1:
+            return super().train_step(data)
+        images, targets, _ = keras.utils.unpack_x_y_sample_weight(data)
+        accumulation.train_step(self, images, targets, num_parts)
+        return self.compute_metrics(images, targets, None)
+
+    def loss_counts(self, targets: dict, num_parts: int = 1) -> dict:
+        """Counts what the terms of the loss are means over, in the batches of all replicas.
+
+        The sum of the replicas' gradients, which is what Keras takes, is then that of one batch on one device.
+
+        Args:
+            targets: as of `compute_loss`.
+            num_parts: that the batch is trained in.
+
+        Returns:
+            float32 scalars by the name of the term.
+        """
+        settings, state = self.config.loss, targets["state"]
+        positive = losses.positive_count(state)
+        if settings.class_loss == "ohem" and settings.class_count == "sampled":
+            pools = num_parts if settings.ohem_pool == "batch" else tf.shape(state)[0]
+            sampled = losses.score_count(tf.reshape(state, [pools, -1]), settings.negative_ratio)
+        else:
+            sampled = positive
+        return replica.total(
+            {
+                "class_loss": sampled,
+                "box_loss": positive,
+                "landmark_loss": losses.landmark_count(targets["landmark_weight"]),
+            }
+        )
+
+    def counted_loss(self, images, targets, outputs, counts: dict, *, training: bool = True, num_parts: int = 1):
+        """Computes a part's share of the loss and updates the metrics.
+
+        Args:
+            images: of the part.
+            targets: of the part, as of `compute_loss`.
+            outputs: of the model for it.
+            counts: of `loss_counts` for the whole batch.
+            training: whether the dense loss warms up.
+            num_parts: of the batch.
+
+        Returns:
+            float32 scalar; the shares of all parts and replicas add up to the loss.
+        """
         settings = self.config.loss
         terms = {
-            "class_loss": losses.score_loss(y_pred["scores"], y["state"], settings.negative_ratio),
-            "box_loss": losses.box_loss(y_pred["box_deltas"], y["box_deltas"], y["state"]),
+            "class_loss": self._class_term(targets, outputs),
+            "box_loss": self._box_term(images, targets, outputs),
             "landmark_loss": losses.landmark_loss(
-                y_pred["landmark_deltas"], y["landmark_deltas"], y["landmark_weight"]
+                outputs["landmark_deltas"], targets["landmark_deltas"], targets["landmark_weight"]
             ),
         }
-        means = {name: total / tf.maximum(count, 1.0) for name, (total, count) in terms.items()}
-        loss = (
-            settings.class_weight * means["class_loss"]
-            + settings.box_weight * means["box_loss"]
-            + settings.landmark_weight * means["landmark_loss"]
+        factors = (settings.class_weight, settings.box_weight, settings.landmark_weight)
+        loss = tf.add_n(
+            [
+                factor * total / tf.maximum(counts[name], 1.0)
+                for factor, (name, (total, _)) in zip(factors, terms.items())
+            ]
         )
         if self._photometric is not None:
-            loss += self._dense_term(x, y, y_pred, training)
-        for name, (_, count) in terms.items():
-            self._trackers[name].update_state(means[name], sample_weight=count)
-        self._trackers["loss"].update_state(loss)
-        found, num_positive = losses.recall(y_pred["scores"], y["state"])
+            loss += self._dense_term(images, targets, outputs, training=training, num_parts=num_parts)
+        for name, (total, count) in terms.items():
+            self._trackers[name].update_state(total / tf.maximum(count, 1.0), sample_weight=count)
+        # Trackers average over parts and replicas, whose shares add up.
+        self._trackers["loss"].update_state(loss * float(num_parts * replica.count()))
+        found, num_positive = losses.recall(outputs["scores"], targets["state"])
         self._trackers["recall"].update_state(tf.math.divide_no_nan(found, num_positive), sample_weight=num_positive)
         return loss
 
-    def _dense_term(self, images, targets, outputs, training):
+    def _class_term(self, targets, outputs):
+        settings, scores, state = self.config.loss, outputs["scores"], targets["state"]
+        if settings.class_loss == "focal":
+            return losses.focal_loss(scores, state, gamma=settings.focal_gamma, alpha=settings.focal_alpha)
+        if settings.ohem_pool == "batch":
+            scores, state = tf.reshape(scores, [1, -1, 2]), tf.reshape(state, [1, -1])
+        total, count = losses.score_loss(scores, state, settings.negative_ratio)
+        return total, losses.positive_count(state) if settings.class_count == "positive" else count
+
+    def _box_term(self, images, targets, outputs):
+        kind, anchors = self.config.loss.box_loss, self.config.anchors
+        if kind == "smooth_l1":
+            return losses.box_loss(outputs["box_deltas"], targets["box_deltas"], targets["state"])
+        return losses.overlap_loss(
+            outputs["box_deltas"],
+            targets["matched_box"],
+            targets["state"],
+            anchors=anchor.generate(tf.shape(images)[1:3], anchors.strides, anchors.sizes),
+            variances=anchors.variances,
+            kind=kind,
+        )
+
+    def _dense_term(self, images, targets, outputs, *, training, num_parts):
         settings = self.config.loss
         total, error, count = self._photometric(images, targets, outputs)
-        mean = total / tf.maximum(count, 1.0)
-        self._trackers["dense_loss"].update_state(mean, sample_weight=count)
+        self._trackers["dense_loss"].update_state(total / tf.maximum(count, 1.0), sample_weight=count)
         self._trackers["dense_error"].update_state(tf.math.divide_no_nan(error, count), sample_weight=count)
+        if num_parts == 1:
+            whole = replica.total({"dense_loss": count})["dense_loss"]
+        else:  # replicas cannot talk inside the loop over parts, so all parts count as much
+            whole = count * float(num_parts * replica.count())
         weight = settings.dense_weight
         optimizer = getattr(self, "optimizer", None)
         if training and settings.dense_warmup and optimizer is not None:
             step = tf.cast(tf.convert_to_tensor(optimizer.iterations), tf.float32)
             weight *= tf.minimum((step + 1.0) / settings.dense_warmup, 1.0)
-        return weight * mean
+        return weight * total / tf.maximum(whole, 1.0)
 
     def detector(self) -> keras.Model:
         """Returns the model without its dense head, sharing the other layers: what exports and detectors run."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -16,11 +17,11 @@ class Runtime(Protocol):
     """A model that finds faces in images as they are.
 
     Attributes:
-        image_size: (height, width) that every image must have, or None for any.
+        image_sizes: (height, width) that the images of a call may have; empty for any.
         max_batch: most images a call takes, or None.
     """
 
-    image_size: tuple[int, int] | None
+    image_sizes: Sequence[tuple[int, int]]
     max_batch: int | None
 
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -39,7 +40,7 @@ class Runtime(Protocol):
 class KerasRuntime:
     """A Keras model in this process; one trace for single images and one for batches, of any size."""
 
-    image_size = None
+    image_sizes = ()
     max_batch = None
 
     def __init__(self, model, detection: config_lib.Detection, *, has_dense: bool = False):
@@ -58,7 +59,7 @@ class KerasRuntime:
 class SavedModelRuntime:
     """A SavedModel; thresholds are those of its export."""
 
-    image_size = None
+    image_sizes = ()
     max_batch = None
 
     def __init__(self, path: str):
@@ -74,7 +75,9 @@ class SavedModelRuntime:
 
 
 class LiteRtRuntime:
-    """A `.tflite` file under LiteRT, without TensorFlow; size, batch and thresholds are those of its export."""
+    """A `.tflite` file under LiteRT, without TensorFlow; sizes and thresholds are those of its export."""
+
+    max_batch = 1
 
     def __init__(self, path: str, num_threads: int | None):
         from ai_edge_litert import interpreter
@@ -83,15 +86,15 @@ class LiteRtRuntime:
             raise ValueError(f"{path}: no such file")
         try:
             self._interpreter = interpreter.Interpreter(model_path=path, num_threads=num_threads or 1)
-            self._runner = self._interpreter.get_signature_runner("serving_default")
-        except (ValueError, RuntimeError) as error:
+            runners = map(self._interpreter.get_signature_runner, self._interpreter.get_signature_list())
+            # By size; a runner takes memory for its feature maps at its first call.
+            self._runners = {tuple(r.get_input_details()["image"]["shape"][1:3].tolist()): r for r in runners}
+        except (ValueError, RuntimeError, KeyError) as error:
             raise ValueError(f"{path}: not a RetinaFace .tflite file: {error}") from error
-        shape = self._runner.get_input_details()["image"]["shape"]
-        self.max_batch = int(shape[0])
-        self.image_size = (int(shape[1]), int(shape[2]))
+        self.image_sizes = tuple(self._runners)
 
     def run(self, images):  # noqa: D102
-        return self._runner(image=images)
+        return self._runners[images.shape[1:3]](image=images)
 
 
 def open_model(

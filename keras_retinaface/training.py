@@ -1,72 +1,23 @@
-"""What stands around `model.fit`: schedule, optimizer, callbacks, and where weights start from."""
+"""What stands around `model.fit`: callbacks, what is frozen, where weights start from, and where a run goes on."""
 
 from __future__ import annotations
 
-import math
 import os
 import pathlib
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
-import tensorflow as tf
 from absl import logging
 
-from keras_retinaface import averaging, runtime, weights
+from keras_retinaface import averaging, callbacks, checkpoint, runtime, validation, weights
 from keras_retinaface import config as config_lib
 from keras_retinaface.layers import backbone
 
-# Where the warm-up starts, as a share of the peak: the paper's 1e-3 of 1e-2.
-_WARMUP_START = 0.1
-_STEP_FACTOR = 0.1
+# What a run writes into its workdir.
+CHECKPOINTS, HISTORY, LOGS = "checkpoints", "history.csv", "logs"
+_WRITTEN = (CHECKPOINTS, HISTORY, LOGS, "config.json", "run.flags", "model.keras", "best.keras")
 # Of the layers of a dense head.
 _DENSE_PREFIX = "dense_"
-
-
-@keras.saving.register_keras_serializable(package="keras_retinaface")
-class WarmupSteps(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate that rises linearly from a tenth of its peak, then falls to a tenth at each milestone.
-
-    Args:
-        peak: highest rate.
-        warmup_steps: steps until the peak; 0 starts there.
-        milestones: steps after which the rate falls.
-    """
-
-    def __init__(self, peak: float, warmup_steps: int, milestones: tuple[int, ...]):
-        super().__init__()
-        self.peak, self.warmup_steps, self.milestones = peak, warmup_steps, tuple(milestones)
-
-    def __call__(self, step):
-        """Returns the rate of a step, counted from 0."""
-        step = tf.cast(step, tf.float32)
-        rise = _WARMUP_START + (1.0 - _WARMUP_START) * step / max(self.warmup_steps, 1)
-        rate = self.peak * tf.where(step < self.warmup_steps, rise, 1.0)
-        for milestone in self.milestones:
-            rate *= tf.where(step < milestone, 1.0, _STEP_FACTOR)
-        return rate
-
-    def get_config(self):
-        """Returns the constructor's arguments."""
-        return {"peak": self.peak, "warmup_steps": self.warmup_steps, "milestones": self.milestones}
-
-
-def make_optimizer(training: config_lib.Training, num_steps: int) -> keras.optimizers.Optimizer:
-    """Builds SGD with momentum, decoupled weight decay on kernels only, and the schedule.
-
-    Args:
-        training: rates and shares of the run.
-        num_steps: of the whole run.
-    """
-    schedule = WarmupSteps(
-        training.learning_rate,
-        round(training.warmup * num_steps),
-        tuple(round(share * num_steps) for share in training.milestones),
-    )
-    optimizer = keras.optimizers.SGD(schedule, momentum=training.momentum, weight_decay=training.weight_decay or None)
-    # Pulling a norm's scale or a bias to zero regularises nothing and costs accuracy.
-    if training.weight_decay:
-        # Offsets learn at a tenth of the rate, so a full pull would win over what they learn.
-        optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias", "offset_kernel"])
-    return optimizer
 
 
 def freeze(model: keras.Model, training: config_lib.Training) -> None:
@@ -138,51 +89,135 @@ def freeze_detector(model: keras.Model) -> None:
         layer.trainable = layer.name.startswith(_DENSE_PREFIX)
 
 
-class StopOnNonFinite(keras.callbacks.Callback):
-    """Stops training with an error that names the loss and the step as soon as one is not a finite number."""
-
-    def on_train_batch_end(self, batch, logs=None):
-        """Checks the running means."""
-        broken = [name for name, value in (logs or {}).items() if not math.isfinite(value)]
-        if broken:
-            step = int(self.model.optimizer.iterations.numpy())
-            raise FloatingPointError(f"step {step}: {', '.join(broken)} is not finite; lower --learning_rate?")
-
-
-class SaveModel(keras.callbacks.Callback):
-    """Writes `model.keras` after every epoch; the file is whole at any moment.
+def prepare_workdir(workdir: str | os.PathLike, *, resume: bool, is_chief: bool = True) -> checkpoint.Checkpoint | None:
+    """Makes a workdir that can be written, and finds the checkpoint to go on from.
 
     Args:
         workdir: folder of the run.
-    """
+        resume: whether to go on from the checkpoints that lie there; if not, what an earlier run has written is moved
+            into a folder of its own.
+        is_chief: whether this worker is the one that moves files.
 
-    def __init__(self, workdir: str | os.PathLike):
-        super().__init__()
-        self._path = pathlib.Path(workdir) / "model.keras"
+    Returns:
+        The newest whole checkpoint, or None to start anew.
 
-    def on_epoch_end(self, epoch, logs=None):
-        """Saves beside the old file, then takes its place."""
-        partial = self._path.with_name(".partial.keras")
-        with averaging.averaged(self.model):
-            self.model.save(partial)
-        os.replace(partial, self._path)
-
-
-def make_callbacks(workdir: str | os.PathLike) -> list[keras.callbacks.Callback]:
-    """Builds the callbacks of a run: checkpoints, `model.keras`, `history.csv`, TensorBoard logs.
-
-    Args:
-        workdir: folder of the run; it exists.
+    Raises:
+        OSError: if the workdir cannot be written.
+        ValueError: if there are checkpoints and all are damaged.
     """
     workdir = pathlib.Path(workdir)
-    (workdir / "checkpoints").mkdir(exist_ok=True)
+    try:
+        (workdir / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+        probe = workdir / f".probe_{os.getpid()}"
+        probe.write_bytes(b"1")
+        probe.unlink()
+    except OSError as error:
+        raise OSError(f"`workdir` cannot be written: {error.strerror}: {workdir}") from error
+    if resume:
+        return checkpoint.latest(workdir / CHECKPOINTS, is_chief=is_chief)
+    if is_chief:
+        _set_aside(workdir)
+    return None
+
+
+def _set_aside(workdir):
+    """Moves what an earlier run has written into `earlier_N`."""
+    found = [workdir / name for name in _WRITTEN if (workdir / name).exists()]
+    if not any((workdir / CHECKPOINTS).iterdir()) and found == [workdir / CHECKPOINTS]:
+        return
+    number = 1 + sum(1 for _ in workdir.glob("earlier_*"))
+    aside = workdir / f"earlier_{number:03d}"
+    aside.mkdir()
+    for path in found:
+        os.replace(path, aside / path.name)
+    (workdir / CHECKPOINTS).mkdir()
+    logging.info("moved what an earlier run has written to %s", aside)
+
+
+def fit(
+    model: keras.Model,
+    make_batches: Callable,
+    position: callbacks.Position,
+    *,
+    epochs: int,
+    observers: Sequence[keras.callbacks.Callback],
+    validation_data=None,
+    verbose: str | int = "auto",
+) -> None:
+    """Runs `model.fit` from where a training stands to its end.
+
+    Args:
+        model: compiled.
+        make_batches: from a number of steps already taken to a dataset without end.
+        position: of the training.
+        epochs: of the whole training.
+        observers: from `make_callbacks`.
+        validation_data: as for `model.fit`.
+        verbose: as for `model.fit`.
+    """
+    while position.step < epochs * position.steps_per_epoch:
+        start = position.step
+        epoch, num_done = divmod(start, position.steps_per_epoch)
+        model.fit(
+            make_batches(start),
+            initial_epoch=epoch,
+            # The rest of an interrupted epoch is shorter than the others, so it has a call of its own.
+            epochs=epoch + 1 if num_done else epochs,
+            steps_per_epoch=position.steps_per_epoch - num_done,
+            validation_data=validation_data,
+            callbacks=list(observers),
+            shuffle=False,  # the dataset does; Keras 3 warns of anything else
+            verbose=verbose,
+        )
+        if position.step == start or not position.is_between_epochs:
+            raise ValueError(f"step {position.step}: the training data ended")
+
+
+def make_callbacks(
+    workdir: str | os.PathLike,
+    position: callbacks.Position,
+    copy: keras.Model,
+    *,
+    settings: Mapping,
+    save_every: int,
+    resumed: checkpoint.Checkpoint | None = None,
+    names_of: Callable[[int], list[str]] | None = None,
+    measure_ap: Callable[..., keras.callbacks.Callback] | None = None,
+    pictures: Sequence = (),
+    is_chief: bool = True,
+) -> list[keras.callbacks.Callback]:
+    """Builds the callbacks of a run, in the order they need.
+
+    Args:
+        workdir: folder of the run, prepared.
+        position: of the training.
+        copy: see `validation.SaveModel`.
+        settings: what the course of the training depends on, by flag, ready for JSON.
+        save_every: steps between checkpoints.
+        resumed: the checkpoint to go on from.
+        names_of: see `callbacks.StopOnNonFinite`.
+        measure_ap: from `workdir`, `saved` and the `rows` of the history so far to a `validation.MeasureAp`, or None.
+        pictures: see `validation.WriteTensorBoard`.
+        is_chief: whether this worker writes anything.
+    """
+    workdir = pathlib.Path(workdir)
+    saved = validation.SaveModel(workdir, copy, is_chief=is_chief)
+    first = [averaging.UpdateAverage(), position, callbacks.StopOnNonFinite(position, names_of), saved]
+    last = callbacks.SaveCheckpoint(
+        position,
+        workdir / CHECKPOINTS,
+        settings=settings,
+        save_every=save_every,
+        is_chief=is_chief,
+        resumed=resumed,
+    )
+    if not is_chief:
+        return [*first, last]
+    history = callbacks.WriteHistory(workdir / HISTORY, position.step // position.steps_per_epoch)
     return [
-        averaging.UpdateAverage(),
-        StopOnNonFinite(),
-        SaveModel(workdir),
-        keras.callbacks.ModelCheckpoint(
-            str(workdir / "checkpoints" / "epoch_{epoch:03d}.weights.h5"), save_weights_only=True
-        ),
-        keras.callbacks.CSVLogger(str(workdir / "history.csv"), append=False),
-        keras.callbacks.TensorBoard(str(workdir / "logs"), write_graph=False),
+        *first,
+        *([measure_ap(workdir, saved, rows=history.rows)] if measure_ap else []),
+        history,
+        validation.WriteTensorBoard(workdir / LOGS, position, saved, pictures),
+        last,
     ]

@@ -1,16 +1,21 @@
-"""Frames of a video file or camera in and out, RGB. Imports no TensorFlow."""
+"""Frames of a video file or camera in and out, RGB, beside other work. Imports no TensorFlow."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
-from collections.abc import Iterator
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
 
 import cv2
 import numpy as np
 
 # For cameras and files that do not say how fast they run.
 _FALLBACK_RATE = 25.0
+# Frames that wait between two threads: enough to even out, few enough for 4K.
+_QUEUE_SIZE = 4
 
 
 class Reader:
@@ -45,6 +50,84 @@ class Reader:
                 yield np.ascontiguousarray(frame[..., ::-1])
         finally:
             self._capture.release()
+
+
+def ahead(items: Iterable, size: int = _QUEUE_SIZE) -> Iterator:
+    """Yields items that a thread of its own fetches a few ahead, so that decoding runs beside detecting.
+
+    Args:
+        items: of any kind; an error while they are fetched is raised here.
+        size: most items that wait.
+    """
+    waiting: queue.Queue = queue.Queue(size)
+    is_left = threading.Event()
+
+    def put(entry) -> None:
+        while not is_left.is_set():
+            with contextlib.suppress(queue.Full):
+                waiting.put(entry, timeout=0.1)
+                return
+
+    def fetch() -> None:
+        try:
+            for item in items:
+                put((item, None))
+                if is_left.is_set():
+                    return
+            put((None, StopIteration()))
+        except Exception as error:
+            put((None, error))
+
+    thread = threading.Thread(target=fetch, daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = waiting.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item
+    finally:
+        is_left.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def behind(function: Callable, size: int = _QUEUE_SIZE) -> Iterator[Callable]:
+    """Yields a function that hands its arguments to a thread, which calls `function` in order.
+
+    Leaving waits until all calls are done; an error of one is raised at the next call or at the end.
+
+    Args:
+        function: called in the thread.
+        size: most calls that wait.
+    """
+    waiting: queue.Queue = queue.Queue(size)
+    errors: list[Exception] = []
+
+    def work() -> None:
+        while (arguments := waiting.get()) is not None:
+            if not errors:  # after an error the queue is only emptied, so that nobody waits for a place in it
+                try:
+                    function(*arguments)
+                except Exception as error:
+                    errors.append(error)
+
+    def submit(*arguments) -> None:
+        if errors:
+            raise errors[0]
+        waiting.put(arguments)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield submit
+    finally:
+        waiting.put(None)
+        thread.join()
+    if errors:
+        raise errors[0]
 
 
 class Writer:

@@ -12,10 +12,12 @@ _LAYERS = {
     "geometry": 0,
     "layers": 1,
     "losses": 1,
+    "replica": 1,
     "mesh": 1,
     "model": 2,
     "description": 2,
     "detections": 2,
+    "accumulation": 2,
     "recompute": 2,
     "weights": 2,
     # Above the library: only scripts may import it.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import tensorflow as tf
 
 
@@ -34,6 +36,60 @@ def iou(boxes: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
     intersection = size[..., 0] * size[..., 1]
     union = area(boxes)[..., :, None] + area(others)[..., None, :] - intersection
     return tf.math.divide_no_nan(intersection, union)
+
+
+def generalized_iou(boxes: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+    """Computes overlap less the share of the enclosing box that neither covers, box by box.
+
+    Args:
+        boxes: float32 `[..., 4]`, xyxy, pixels. Width and height must be positive.
+        others: float32 `[..., 4]`, as `boxes`.
+
+    Returns:
+        float32 `[...]` in (-1, 1].
+
+    Source: Generalized Intersection over Union (Rezatofighi et al., 2019).
+    """
+    overlap, union = _paired_iou(boxes, others)
+    enclosing = _enclosing_size(boxes, others)
+    enclosing = enclosing[..., 0] * enclosing[..., 1]
+    return overlap - (enclosing - union) / enclosing
+
+
+def complete_iou(boxes: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+    """Computes overlap less a distance of centres and a difference of shapes, box by box.
+
+    The weight of the shapes has no gradient, as in the source.
+
+    Args:
+        boxes: float32 `[..., 4]`, xyxy, pixels. Width and height must be positive.
+        others: float32 `[..., 4]`, as `boxes`.
+
+    Returns:
+        float32 `[...]`, at most 1.
+
+    Source: Distance-IoU Loss (Zheng et al., 2020).
+    """
+    overlap, _ = _paired_iou(boxes, others)
+    boxes, others, enclosing = to_cxcywh(boxes), to_cxcywh(others), _enclosing_size(boxes, others)
+    distance = tf.reduce_sum(tf.square(boxes[..., :2] - others[..., :2]), axis=-1)
+    distance /= tf.reduce_sum(tf.square(enclosing), axis=-1)
+    angles = [tf.math.atan2(size[..., 2], size[..., 3]) for size in (boxes, others)]
+    shape = tf.square(2.0 / math.pi * (angles[0] - angles[1]))
+    weight = tf.stop_gradient(tf.math.divide_no_nan(shape, 1.0 - overlap + shape))
+    return overlap - distance - weight * shape
+
+
+def _paired_iou(boxes, others) -> tuple[tf.Tensor, tf.Tensor]:
+    size = tf.minimum(boxes[..., 2:], others[..., 2:]) - tf.maximum(boxes[..., :2], others[..., :2])
+    size = tf.maximum(size, 0.0)
+    intersection = size[..., 0] * size[..., 1]
+    union = area(boxes) + area(others) - intersection
+    return intersection / union, union
+
+
+def _enclosing_size(boxes, others) -> tf.Tensor:
+    return tf.maximum(boxes[..., 2:], others[..., 2:]) - tf.minimum(boxes[..., :2], others[..., :2])
 
 
 def to_cxcywh(boxes: tf.Tensor) -> tf.Tensor:

@@ -21,6 +21,8 @@ _MARGIN = 1e-2
 # Under any face, so that a threshold of zero does not pair everything with everything.
 _SMALLEST_IOU = 1e-3
 _NO_FACE = -1
+# Of an overlap by compensation: a face far smaller than the anchors must not spread over all around it.
+_LARGEST_GAIN = 4.0
 # Keys are int64: the overlap's bits, then the face. A claim sets a bit over both.
 _CLAIM = 1 << 62
 _LOW_WORD = (1 << 32) - 1
@@ -64,6 +66,7 @@ def assign(
     positive_iou: float,
     negative_iou: float,
     keep_best_anchor: bool,
+    compensation: float = 0.0,
 ) -> Assignment:
     """Matches anchors to the faces of a batch of images.
 
@@ -85,6 +88,9 @@ def assign(
         positive_iou: see above.
         negative_iou: see above.
         keep_best_anchor: see above.
+        compensation: overlaps of a face whose best anchor reaches less than this count as many times larger as brings
+            that anchor up to it. Faces smaller than every anchor then have several positive anchors and no hard
+            background right beside them. 0 leaves all as they are.
 
     Returns:
         The state of every anchor in the order of `anchor.generate`, and the faces of the positive ones.
@@ -95,9 +101,11 @@ def assign(
     # Ignored faces get a second set of anchors, so that one pass serves both.
     offset = image_ids * kinds.num_anchors + tf.where(is_ignored, num_all, 0)  # [N]
 
-    keys = _best_faces(boxes, offset, 2 * num_all, kinds, max(negative_iou, _SMALLEST_IOU))
+    rows, claims, best = _claims(boxes, offset, kinds)
+    gain = tf.clip_by_value(tf.math.divide_no_nan(compensation, best), 1.0, _LARGEST_GAIN)  # [N]
+    keys = _best_faces(boxes, offset, 2 * num_all, kinds, max(negative_iou, _SMALLEST_IOU), gain)
     if keep_best_anchor:
-        keys = tf.tensor_scatter_nd_max(keys, *_claims(boxes, offset, kinds))
+        keys = tf.tensor_scatter_nd_max(keys, rows, claims)
     usable, ignored = keys[:num_all], keys[num_all:]
     is_positive = usable > _threshold(positive_iou) + _LOW_WORD
     is_between = (usable >= _threshold(negative_iou)) | (ignored >= _threshold(negative_iou))
@@ -133,8 +141,12 @@ def _grow(boxes: tf.Tensor, smallest: float) -> tf.Tensor:
     return tf.concat([centre - half, centre + half], axis=-1)
 
 
-def _best_faces(boxes: tf.Tensor, offset: tf.Tensor, num_keys: tf.Tensor, kinds: _Kinds, iou: float) -> tf.Tensor:
+def _best_faces(
+    boxes: tf.Tensor, offset: tf.Tensor, num_keys: tf.Tensor, kinds: _Kinds, iou: float, gain: tf.Tensor
+) -> tf.Tensor:
     """Finds the packed best face of every anchor with an overlap of at least `iou`; elsewhere the key is not positive.
+
+    Overlaps of face n count `gain[n]` times.
 
     Source of the bound: the intersection is at least `iou` times the larger area, so the shared width is at least that
     over the smaller height, and the centres are at most that much closer than touching.
@@ -143,7 +155,7 @@ def _best_faces(boxes: tf.Tensor, offset: tf.Tensor, num_keys: tf.Tensor, kinds:
     size = boxes[:, 2:] - boxes[:, :2]  # [N, 2]
     centre = 0.5 * (boxes[:, :2] + boxes[:, 2:])
     side = tf.minimum(size[:, None, :], kinds.size[:, None])  # [N, K, 2]
-    needed = iou * tf.maximum(size[:, 0] * size[:, 1], (kinds.size**2)[:, None])  # [K, N]
+    needed = iou / gain * tf.maximum(size[:, 0] * size[:, 1], (kinds.size**2)[:, None])  # [K, N]
     needed = tf.math.divide_no_nan(tf.transpose(needed)[..., None], side[..., ::-1])  # [N, K, 2]
     reach = 0.5 * (size[:, None, :] + kinds.size[:, None]) - needed + _MARGIN
     low = tf.math.ceil((centre[:, None, :] - reach) / kinds.stride[:, None] - 0.5)
@@ -170,6 +182,7 @@ def _best_faces(boxes: tf.Tensor, offset: tf.Tensor, num_keys: tf.Tensor, kinds:
         cell = tf.stack([local % columns, local // columns], axis=-1) + tf.gather(low, entry)  # [P, 2]
         face, kind = entry // num_kinds, entry % num_kinds
         anchors, overlap = _anchor_and_iou(tf.gather(boxes, face), cell, kind, kinds)
+        overlap *= tf.gather(gain, face)
         rows = tf.gather(offset, face) + anchors
         return start + MAX_PAIRS, tf.tensor_scatter_nd_max(keys, rows[:, None], _pack(overlap, face))
 
@@ -177,8 +190,8 @@ def _best_faces(boxes: tf.Tensor, offset: tf.Tensor, num_keys: tf.Tensor, kinds:
     return tf.while_loop(is_left, take_chunk, (tf.constant(0), keys), parallel_iterations=1)[1]
 
 
-def _claims(boxes: tf.Tensor, offset: tf.Tensor, kinds: _Kinds) -> tuple[tf.Tensor, tf.Tensor]:
-    """Finds the anchor that overlaps each face most, `[N, 1]`, and a key that beats every key without a claim."""
+def _claims(boxes: tf.Tensor, offset: tf.Tensor, kinds: _Kinds) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Finds the anchor that overlaps each face most, `[N, 1]`, a key above all without a claim, and the overlap."""
     centre = 0.5 * (boxes[:, :2] + boxes[:, 2:])
     # No anchor of a kind overlaps more than the one nearest to the face's centre.
     cell = tf.cast(tf.math.ceil(centre[:, None, :] / kinds.stride[:, None]), tf.int32) - 1  # [N, K, 2]
@@ -191,7 +204,7 @@ def _claims(boxes: tf.Tensor, offset: tf.Tensor, kinds: _Kinds) -> tuple[tf.Tens
     key = _pack(overlap, tf.range(num_faces)) + _CLAIM
     # A box outside the image overlaps nothing.
     key = tf.where(overlap > 0.0, key, tf.constant(_NO_FACE, tf.int64))
-    return (offset + tf.gather(anchors, best, batch_dims=1))[:, None], key
+    return (offset + tf.gather(anchors, best, batch_dims=1))[:, None], key, overlap
 
 
 def _anchor_and_iou(boxes: tf.Tensor, cell: tf.Tensor, kind: tf.Tensor, kinds: _Kinds) -> tuple[tf.Tensor, tf.Tensor]:

@@ -10,7 +10,8 @@ from keras_retinaface.geometry import landmark
 SHAPES = {"scores": (2,), "box_deltas": (4,), "landmark_deltas": (landmark.NUM_LANDMARKS, 2)}
 # Code of a face's shape and colours (128), camera (7), light (9); only where the model has a dense head.
 DENSE_SHAPE = (144,)
-_PREFIXES = {"scores": "class", "box_deltas": "box", "landmark_deltas": "landmark", "mesh_code": "dense"}
+# How the layers of each output are named.
+PREFIXES = {"scores": "class", "box_deltas": "box", "landmark_deltas": "landmark", "mesh_code": "dense"}
 
 
 def build(levels: dict, num_anchors: int, *, use_shared_heads: bool, dense_levels: dict | None = None) -> dict:
@@ -29,7 +30,7 @@ def build(levels: dict, num_anchors: int, *, use_shared_heads: bool, dense_level
     """
     outputs = {}
     for key, shape in {**SHAPES, **({"mesh_code": DENSE_SHAPE} if dense_levels else {})}.items():
-        prefix, rows = _PREFIXES[key], []
+        prefix, rows = PREFIXES[key], []
         per_anchor = shape[0] * (shape[1] if len(shape) > 1 else 1)
         head = None
         for name, x in (dense_levels if key == "mesh_code" else levels).items():

@@ -107,3 +107,51 @@ def test_shared_heads_are_one_convolution():
 def test_sample_weight_is_refused(model):
     with pytest.raises(ValueError, match="`sample_weight` is not supported"):
         model.compute_loss(y={}, y_pred={}, sample_weight=1.0)
+
+
+def _loss_of(**changes):
+    """Returns the loss and its terms for fixed outputs: two images with 1 and 3 positive anchors of 42."""
+    model = model_lib.RetinaFace(config_lib.Config().replace(**changes))
+    rng = np.random.default_rng(5)
+    targets = _targets(model, _images(2, 32, 32), 1)
+    targets["state"][1, :3] = 1
+    shapes = {"scores": (2,), "box_deltas": (4,), "landmark_deltas": (5, 2)}
+    outputs = {name: tf.constant(rng.normal(size=(2, 42, *tail)), tf.float32) for name, tail in shapes.items()}
+    loss = model.compute_loss(_images(2, 32, 32), targets, outputs)
+    return float(loss), model.compute_metrics(None, None, None), targets["state"], outputs["scores"].numpy()
+
+
+def test_losses_are_chosen_by_the_config():
+    loss, terms, state, scores = _loss_of(class_weight=2.0, box_weight=0.5, landmark_weight=0.25)
+    assert loss == pytest.approx(
+        2.0 * float(terms["class_loss"]) + 0.5 * float(terms["box_loss"]) + 0.25 * float(terms["landmark_loss"])
+    )
+    entropy = np.log1p(np.exp(np.where(state == 1, -1, 1) * (scores[..., 1] - scores[..., 0])))
+    hardest = [sorted(entropy[image][state[image] == 0])[-keep:] for image, keep in ((0, 3), (1, 9))]
+    per_image = entropy[state == 1].sum() + np.sum(hardest[0]) + np.sum(hardest[1])
+    assert float(terms["class_loss"]) == pytest.approx(per_image / (4 + 12), rel=1e-5)
+
+    _, terms, _, _ = _loss_of(ohem_pool="batch")
+    per_batch = entropy[state == 1].sum() + np.sum(sorted(entropy[state == 0])[-12:])
+    assert float(terms["class_loss"]) == pytest.approx(per_batch / 16, rel=1e-5)
+    only_class = {"box_weight": 0.0, "landmark_weight": 0.0}
+    loss, _, _, _ = _loss_of(class_count="positive", **only_class)
+    assert loss == pytest.approx(per_image / 4, rel=1e-5)
+
+    loss, terms, _, _ = _loss_of(
+        class_loss="focal", focal_gamma=0.0, focal_alpha=0.5, box_weight=0.0, landmark_weight=0
+    )
+    assert loss == pytest.approx(0.5 * entropy.sum() / 4, rel=1e-5)
+
+    names = {name: float(_loss_of(box_loss=name)[1]["box_loss"]) for name in config_lib.BOX_LOSSES}
+    assert 0 < names["giou"] < 2 and 0 < names["ciou"] < 3 and len(set(names.values())) == 3
+
+
+def test_parts_of_a_batch_count_as_the_batch():
+    model = model_lib.RetinaFace(config_lib.Config().replace(ohem_pool="batch", negative_ratio=30.0))
+    targets = {name: tf.constant(value) for name, value in _targets(model, _images(2, 32, 32), 1).items()}
+    # One pool of 2 faces and 82 others keeps 60; of two pools each keeps 30 of 41.
+    assert float(model.loss_counts(targets)["class_loss"]) == 2 + 60
+    assert float(model.loss_counts(targets, num_parts=2)["class_loss"]) == 2 + 60
+    ignored = {**targets, "state": tf.concat([targets["state"][:1], -tf.ones([1, 42], tf.int32)], 0)}
+    assert float(model.loss_counts(ignored)["class_loss"]) == 1 + 30

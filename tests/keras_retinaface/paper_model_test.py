@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_retinaface import config as config_lib
-from keras_retinaface import description, export, model, training
+from keras_retinaface import description, export, model, optimizer, training
 from keras_retinaface.geometry import anchor
 from keras_retinaface.layers import backbone, deform_conv
 
@@ -131,7 +131,7 @@ def test_recomputed_training_step_is_the_same_step():
         keras.utils.set_random_seed(3)
         # Deformable convolutions compute again in any case, and take long to trace.
         retinaface = _small(use_recompute=use_recompute, use_deformable=False)
-        retinaface.compile(optimizer=training.make_optimizer(config.training, 10))
+        retinaface.compile(optimizer=optimizer.make_optimizer(config.training, 10, retinaface))
         images, targets = _image(2, 64, 64, 3), _state(config, (64, 64), 2)
         losses = [retinaface.train_on_batch(images, targets, return_dict=True)["loss"] for _ in range(2)]
         states.append((losses, {variable.name: np.array(variable) for variable in retinaface.weights}, retinaface))
@@ -146,7 +146,7 @@ def test_frozen_stages_and_norms_keep_their_weights():
     retinaface = _small(frozen_stages=2, use_frozen_backbone_norms=True, use_deformable=False)
     training.freeze(retinaface, retinaface.config.training)
     before = {layer.name: [np.array(weight) for weight in layer.weights] for layer in retinaface.layers}
-    retinaface.compile(optimizer=training.make_optimizer(PAPER.training, 10))
+    retinaface.compile(optimizer=optimizer.make_optimizer(PAPER.training, 10, retinaface))
     retinaface.train_on_batch(_image(2, 64, 64, 3), _state(PAPER, (64, 64), 2))
     changed = {
         layer.name

@@ -1,24 +1,11 @@
 import contextlib
 import io
-import pathlib
 import zipfile
 
 import numpy as np
 import pytest
 
 from keras_retinaface.evaluation import coco, prediction, wider_face
-
-MINI = pathlib.Path(__file__).parents[2] / "testdata" / "wider_face_mini"
-
-
-@pytest.fixture(scope="module")
-def ground_truth():
-    return wider_face.load_ground_truth(MINI / "gt")
-
-
-@pytest.fixture(scope="module")
-def predictions(ground_truth):
-    return prediction.read(MINI / "pred", ground_truth.names)[0]
 
 
 def _reference(predictions, ground_truth, subset, area, max_detections):

@@ -1,17 +1,12 @@
 import csv
-import pathlib
 
 import cv2
 import numpy as np
 
-from keras_retinaface.evaluation import curve, prediction, wider_face
-
-MINI = pathlib.Path(__file__).parents[2] / "testdata" / "wider_face_mini"
+from keras_retinaface.evaluation import curve, wider_face
 
 
-def test_csv_holds_the_curves_and_png_shows_them(tmp_path):
-    ground_truth = wider_face.load_ground_truth(MINI / "gt")
-    predictions, _ = prediction.read(MINI / "pred", ground_truth.names)
+def test_csv_holds_the_curves_and_png_shows_them(ground_truth, predictions, tmp_path):
     curves = wider_face.precision_recall(predictions, ground_truth)
     table, picture = curve.write_precision_recall(tmp_path / "new", curves)
     with table.open() as file:

@@ -1,4 +1,3 @@
-import pathlib
 import zipfile
 
 import numpy as np
@@ -6,7 +5,6 @@ import pytest
 
 from keras_retinaface.evaluation import diagnosis, prediction, wider_face
 
-MINI = pathlib.Path(__file__).parents[2] / "testdata" / "wider_face_mini"
 WRONG = {
     "corners `x1 y1 x2 y2 score`": lambda x, y, w, h, s: (x, y, x + w, y + h, s),
     "centres": lambda x, y, w, h, s: (x + w / 2, y + h / 2, w, h, s),
@@ -16,16 +14,6 @@ WRONG = {
     "the score first and corners": lambda x, y, w, h, s: (s, x, y, x + w, y + h),
     "look normalised": lambda x, y, w, h, s: (x / 1100, y / 2500, w / 1100, h / 2500, s),
 }
-
-
-@pytest.fixture(scope="module")
-def ground_truth():
-    return wider_face.load_ground_truth(MINI / "gt")
-
-
-@pytest.fixture(scope="module")
-def predictions(ground_truth):
-    return prediction.read(MINI / "pred", ground_truth.names)[0]
 
 
 @pytest.mark.parametrize("message", WRONG)

@@ -1,20 +1,15 @@
 import json
-import pathlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from keras_retinaface.evaluation import annotation, prediction, report, wider_face
-
-MINI = pathlib.Path(__file__).parents[2] / "testdata" / "wider_face_mini"
+from keras_retinaface.evaluation import annotation, report
 
 
-def test_wider_face_report(tmp_path):
-    ground_truth = wider_face.load_ground_truth(MINI / "gt")
-    predictions, _ = prediction.read(MINI / "pred", ground_truth.names)
+def test_wider_face_report(mini, ground_truth, predictions, tmp_path):
     numbers = report.of_wider_face(predictions, ground_truth, curves=tmp_path)
-    expected = json.loads((MINI / "expected.json").read_text())["fast_matlab"]
+    expected = json.loads((mini / "expected.json").read_text())["fast_matlab"]
     assert {subset: numbers[subset] for subset in expected} == pytest.approx(expected, abs=1e-12)
     assert 0 < numbers["map"] < numbers["hard"] and 0 < numbers["map_all"] < numbers["map_all_50"]
     assert {path.name for path in tmp_path.iterdir()} == {"precision_recall.csv", "precision_recall.png"}

@@ -1,5 +1,4 @@
 import json
-import pathlib
 import time
 import zipfile
 
@@ -8,18 +7,7 @@ import pytest
 
 from keras_retinaface.evaluation import prediction, wider_face
 
-MINI = pathlib.Path(__file__).parents[2] / "testdata" / "wider_face_mini"
 BIG_SETS = ("jitter_low", "jitter_high", "edges")
-
-
-@pytest.fixture(scope="module")
-def ground_truth():
-    return wider_face.load_ground_truth(MINI / "gt")
-
-
-@pytest.fixture(scope="module")
-def predictions(ground_truth):
-    return prediction.read(MINI / "pred", ground_truth.names)[0]
 
 
 def _one_image(boxes, keep=None, names=("0--A/a",)):
@@ -69,8 +57,8 @@ def _reference(predictions, ground_truth, subset, compat):
         return totals[:, 1] / totals[:, 0], totals[:, 1] / num_faces
 
 
-def test_mini_equals_the_public_port(ground_truth, predictions):
-    expected = json.loads((MINI / "expected.json").read_text())
+def test_mini_equals_the_public_port(mini, ground_truth, predictions):
+    expected = json.loads((mini / "expected.json").read_text())
     for compat, key in (("matlab", "fast_matlab"), ("python", "python_port")):
         result = wider_face.evaluate(predictions, ground_truth, compat=compat)
         for subset in wider_face.SUBSETS:
@@ -78,8 +66,8 @@ def test_mini_equals_the_public_port(ground_truth, predictions):
     assert (result["images"], result["faces"]) == (30, ground_truth.num_faces)
 
 
-def test_mini_curves_equal_the_public_port_at_every_threshold(ground_truth, predictions):
-    expected = np.load(MINI / "expected_pr.npz")
+def test_mini_curves_equal_the_public_port_at_every_threshold(mini, ground_truth, predictions):
+    expected = np.load(mini / "expected_pr.npz")
     curves = wider_face.precision_recall(predictions, ground_truth, compat="python")
     for i, subset in enumerate(wider_face.SUBSETS):
         np.testing.assert_array_equal(curves[subset].precision, expected["precision"][i])

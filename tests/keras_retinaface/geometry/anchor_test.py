@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from keras_retinaface import config as config_lib
@@ -33,3 +34,13 @@ def test_in_graph_with_unknown_size_equals_eager():
     np.testing.assert_array_equal(
         generate(tf.constant([50, 70])), anchor.generate((50, 70), (8, 16), ((16.0,), (32.0,)))
     )
+
+
+@pytest.mark.parametrize("size", [(48, 64), (37, 91), (8, 200)])
+def test_anchors_by_place_are_those_of_the_list(size):
+    strides, sizes = (8, 16, 32), ((16.0, 20.0, 32.0), (64.0, 90.0, 128.0), (256.0, 300.0, 512.0))
+    listed = anchor.generate(size, strides, sizes)
+    rows = np.random.default_rng(0).permutation(len(listed)).astype(np.int32)
+    np.testing.assert_array_equal(anchor.at(tf.constant(rows), size, strides, sizes), listed.numpy()[rows])
+    one = anchor.generate(size, (8,), ((16.0,),))
+    np.testing.assert_array_equal(anchor.at(tf.range(len(one)), tf.constant(size), (8,), ((16.0,),)), one)

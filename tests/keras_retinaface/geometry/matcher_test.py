@@ -27,6 +27,7 @@ def _assign(boxes, is_ignored=None, image_ids=None, num_images=1, image_size=(64
         positive_iou=anchors.positive_iou,
         negative_iou=anchors.negative_iou,
         keep_best_anchor=anchors.keep_best_anchor,
+        compensation=anchors.compensation,
     )
 
 
@@ -42,6 +43,8 @@ def _slow(boxes, is_ignored, image_size, design):
         side = np.clip(np.minimum(anchors[:, 2:], box[2:]) - np.maximum(anchors[:, :2], box[:2]), 0, None)
         shared = side.prod(1)
         overlap[:, row] = shared / ((anchors[:, 2:] - anchors[:, :2]).prod(1) + (box[2:] - box[:2]).prod() - shared)
+    gain = np.clip(design.compensation / np.maximum(overlap.max(0), 1e-9), 1.0, 4.0)
+    plain, overlap = overlap, overlap * gain  # claims go by the overlap itself
     usable = np.where(is_ignored[None], 0.0, overlap)
     face, best = usable.argmax(1), usable.max(1)
     hidden = np.where(is_ignored[None], overlap, 0.0).max(1)
@@ -54,10 +57,10 @@ def _slow(boxes, is_ignored, image_size, design):
     if design.keep_best_anchor:
         claims = {}
         for row in range(len(boxes)):
-            highest = overlap[:, row].max()
+            highest = plain[:, row].max()
             if highest <= 0:
                 continue
-            equals = np.flatnonzero(overlap[:, row] > highest - 1e-9)
+            equals = np.flatnonzero(plain[:, row] > highest - 1e-9)
             middle = 0.5 * (anchors[equals, :2] + anchors[equals, 2:])
             distance = np.abs(middle - centre[row]).sum(1)
             at = equals[np.argmin(np.round(distance, 4))]
@@ -127,6 +130,20 @@ def test_a_claim_takes_an_anchor_from_a_face_that_matches_it_better():
     assert faces[68] == faces[67] == 0 and faces[69] == 1
 
 
+def test_compensation_gives_a_small_face_the_anchors_that_a_large_one_has():
+    # 8 x 8 about the corner shared by four anchors: each overlaps 16 / (256 + 64 - 16) = 0.0526, a gain of 4 at most.
+    design = dataclasses.replace(ONE_LEVEL, positive_iou=0.2, negative_iou=0.15, keep_best_anchor=False)
+    box = [12.0, 12.0, 20.0, 20.0]
+    assert not (_assign([box], anchors=design).state.numpy() == matcher.POSITIVE).any()
+    assignment = _assign([box], anchors=dataclasses.replace(design, compensation=0.5))
+    np.testing.assert_array_equal(np.flatnonzero(assignment.state.numpy()), [0, 1, 4, 5])
+    # An anchor's own box reaches the bound without help.
+    own = [0.0, 0.0, 16.0, 16.0]
+    for compensation in (0.0, 0.5):
+        state = _assign([own], anchors=dataclasses.replace(design, compensation=compensation)).state.numpy()
+        np.testing.assert_array_equal(np.flatnonzero(state), [0])
+
+
 def test_of_equal_overlaps_the_nearest_anchor_and_the_first_face():
     # A face of 4 x 4 at (13, 13) lies whole in anchors of 32 centred at 8 and 24 (stride 16); 8 is nearer.
     design = config_lib.Anchors(strides=(16,), sizes=((32.0,),))
@@ -135,7 +152,15 @@ def test_of_equal_overlaps_the_nearest_anchor_and_the_first_face():
     np.testing.assert_array_equal(_assign([[0, 0, 16, 16]] * 3).faces, [0])
 
 
-@pytest.mark.parametrize("design", [MOBILENET, PAPER, dataclasses.replace(MOBILENET, keep_best_anchor=False)])
+@pytest.mark.parametrize(
+    "design",
+    [
+        MOBILENET,
+        PAPER,
+        dataclasses.replace(MOBILENET, keep_best_anchor=False),
+        dataclasses.replace(MOBILENET, compensation=0.6),
+    ],
+)
 @pytest.mark.parametrize("crowded", [False, True])
 def test_equals_the_slow_twin(design, crowded):
     rng = np.random.default_rng(5)

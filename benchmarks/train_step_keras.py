@@ -1,0 +1,70 @@
+"""Our side of `train_step.py`: runs steps of `model.fit`'s compiled function when told to on standard input.
+
+The loop is not `fit` itself, whose start would be measured with every short run; `fit` calls the same function. Anchors
+are matched in the tf.data graph, as in training, and nothing is made before the clock starts.
+"""
+
+import json
+import pathlib
+import sys
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from data_pipeline import target
+from keras_retinaface import config as config_lib
+from keras_retinaface import model as model_lib
+from keras_retinaface import optimizer
+
+
+def main():
+    settings = json.loads(sys.stdin.readline())
+    tf.config.threading.set_intra_op_parallelism_threads(settings["threads"])
+    tf.config.threading.set_inter_op_parallelism_threads(settings["threads"])
+    boxes, size = np.float32(settings["boxes"]), settings["size"]
+    batch, num_faces = boxes.shape[:2]
+    config = config_lib.Config.preset(settings["preset"]).replace(
+        batch_size=batch, image_size=(size, size), use_recompute=settings["use_recompute"]
+    )
+    model = model_lib.RetinaFace(config)
+    model.compile(optimizer=optimizer.make_optimizer(config.training, 1000, model))
+    batches = iter(make_data(config, boxes, np.float32(settings["landmarks"]), num_faces))
+    step = model.make_train_function() or model.train_function  # Keras 2 returns it, Keras 3 does not
+    answer()
+    for line in sys.stdin:
+        start = time.perf_counter()
+        for _ in range(json.loads(line)["steps"]):
+            logs = step(batches)
+        assert np.isfinite(float(logs["loss"]))
+        answer(seconds=time.perf_counter() - start, memory_mb=peak_memory())
+
+
+def make_data(config, boxes, landmarks, num_faces):
+    batch, (height, width) = len(boxes), config.augmentation.image_size
+    images = np.random.default_rng(0).integers(0, 256, (batch, height, width, 3)).astype(np.float32)
+    sample = {
+        "image": images,
+        "boxes": boxes,
+        "landmarks": landmarks,
+        "landmark_visible": np.ones(landmarks.shape[:-1], bool),
+        "is_ignored": np.zeros(boxes.shape[:-1], bool),
+        "num_faces": np.full(batch, num_faces, np.int32),
+    }
+    data = tf.data.Dataset.from_tensors(sample).cache().repeat()
+    return data.map(lambda s: (s["image"], target.encode(s, (height, width), config.anchors)))
+
+
+def peak_memory():
+    """Returns the largest resident set of this process so far, MiB."""
+    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def answer(**values):
+    sys.stdout.write(json.dumps(values) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""Many devices: distribution strategies by name, each worker's share of the batches, and half precision."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+from absl import logging
+
+ONE, MIRRORED, MULTI_WORKER, TPU = NAMES = ("one", "mirrored", "multi_worker", "tpu")
+# Lines around the reason in a message of TensorFlow.
+_NO_REASON = ("Graph execution error", "Detected at node", "The error could be from")
+_LOST_WORKER = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.InternalError,
+    tf.errors.DeadlineExceededError,
+)
+_IS_KERAS_2 = keras.__version__.startswith("2.")
+
+
+def make(name: str) -> tf.distribute.Strategy:
+    """Builds a strategy; before TensorFlow has run anything.
+
+    Args:
+        name: `one` device; `mirrored`, all GPUs of this machine, without any all its logical CPU devices;
+            `multi_worker`, this machine as the worker that the environment variable TF_CONFIG says, all started with
+            the same command; `tpu`, the one that the environment names or that is attached.
+
+    Raises:
+        ValueError: if the environment does not fit.
+    """
+    if name not in NAMES:
+        raise ValueError(f"`strategy` must be one of {NAMES}. Received: strategy={name!r}")
+    if name == ONE:
+        return tf.distribute.get_strategy()
+    # A line for every variable that is read would bury all others.
+    tf.get_logger().setLevel("WARNING")
+    if name == MIRRORED:
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    return _make_multi_worker() if name == MULTI_WORKER else _make_tpu()
+
+
+def _make_multi_worker():
+    if not _IS_KERAS_2:
+        raise ValueError(
+            "`strategy`: multi_worker needs the base stack (TensorFlow 2.15): the `fit` of Keras 3 does not work with "
+            f"it, https://github.com/keras-team/keras/issues/20585. Received: Keras {keras.__version__}"
+        )
+    try:
+        cluster = json.loads(os.environ.get("TF_CONFIG", ""))
+        workers, index = cluster["cluster"]["worker"], cluster["task"]["index"]
+        logging.info("worker %d of %d, waiting for the others", index, len(workers))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            "`strategy`: multi_worker needs TF_CONFIG in the environment, as "
+            '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}. '
+            f"Received: TF_CONFIG={os.environ.get('TF_CONFIG')}"
+        ) from error
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def _make_tpu():
+    try:
+        # As Cloud and Colab set it; a TPU that is attached to this machine needs no name.
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(os.environ.get("TPU_NAME", "local"))
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except (ValueError, tf.errors.OpError) as error:
+        raise ValueError(f"`strategy`: no TPU was found: {str(error).splitlines()[0]}") from error
+    return tf.distribute.TPUStrategy(resolver)
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Returns whether this process is the one that writes files."""
+    return not is_multi_worker(strategy) or strategy.cluster_resolver.task_id == 0
+
+
+def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:
+    """Returns whether other processes train along."""
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def set_precision(strategy: tf.distribute.Strategy, *, is_mixed: bool) -> None:
+    """Lets layers made from now on compute in half precision or not; variables and losses are float32 either way.
+
+    Args:
+        strategy: decides which kind: bfloat16 on TPUs and CPUs, which have no fast float16, else float16.
+        is_mixed: whether to.
+    """
+    kind = "bfloat16"
+    if tf.config.list_logical_devices("GPU") and not isinstance(strategy, tf.distribute.TPUStrategy):
+        kind = "float16"
+    keras.mixed_precision.set_global_policy(f"mixed_{kind}" if is_mixed else "float32")
+
+
+def distribute(
+    strategy: tf.distribute.Strategy, make_batches: Callable[..., tf.data.Dataset], batch_size: int, step: int = 0
+):
+    """Builds a dataset that hands every replica its share of the batches.
+
+    All replicas together see the samples of a step that one device would see.
+
+    Args:
+        strategy: of the training.
+        make_batches: `data_pipeline.dataset.make_dataset`, all but the arguments `batch_size`, `start_step`,
+            `num_workers` and `worker`.
+        batch_size: of all replicas together.
+        step: batches already seen.
+
+    Returns:
+        What `fit` takes.
+
+    Raises:
+        ValueError: if the batch cannot be shared evenly.
+    """
+    num_replicas = strategy.num_replicas_in_sync
+    if batch_size % num_replicas:
+        raise ValueError(
+            f"`batch_size` must be a multiple of the {num_replicas} devices. Received: batch_size={batch_size}"
+        )
+    if not _is_distributed(strategy):
+        return make_batches(batch_size=batch_size, start_step=step, num_workers=1, worker=0)
+
+    def of_worker(context):
+        # A worker's replicas take batches in turn.
+        replicas = num_replicas // context.num_input_pipelines
+        return make_batches(
+            batch_size=batch_size // num_replicas,
+            start_step=step * replicas,
+            num_workers=context.num_input_pipelines,
+            worker=context.input_pipeline_id,
+        )
+
+    return strategy.distribute_datasets_from_function(of_worker)
+
+
+def distribute_whole(
+    strategy: tf.distribute.Strategy, make_batches: Callable[..., tf.data.Dataset], batch_size: int, num_records: int
+):
+    """As `distribute`, for a dataset that ends. Spread over devices, it ends with the last full batch of all.
+
+    Args:
+        strategy: of the training.
+        make_batches: see `distribute`.
+        batch_size: of all replicas together.
+        num_records: images of all workers.
+
+    Raises:
+        ValueError: if the batch cannot be shared evenly, or there is not one full batch.
+    """
+    if not _is_distributed(strategy):
+        return distribute(strategy, make_batches, batch_size)
+    num_batches = num_records // batch_size
+    if not num_batches:
+        raise ValueError(
+            f"`val_annotations` must hold at least one batch for all devices. "
+            f"Received: batch_size={batch_size}, {num_records} images"
+        )
+    if num_records % batch_size:
+        logging.info("leaving %d validation images out of the losses: no full batch", num_records % batch_size)
+    replicas_per_worker = strategy.num_replicas_in_sync // _num_workers(strategy)
+
+    def share(**options):
+        return make_batches(**options).take(num_batches * replicas_per_worker)
+
+    return distribute(strategy, share, batch_size)
+
+
+def _num_workers(strategy) -> int:
+    if not is_multi_worker(strategy):
+        return 1
+    return len(strategy.cluster_resolver.cluster_spec().as_dict()["worker"])
+
+
+def _is_distributed(strategy) -> bool:
+    kinds = tf.distribute.MirroredStrategy, tf.distribute.MultiWorkerMirroredStrategy, tf.distribute.TPUStrategy
+    return isinstance(strategy, kinds)
+
+
+def check_agreement(strategy: tf.distribute.Strategy, step: int) -> None:
+    """Makes sure that all workers go on from the same step.
+
+    Args:
+        strategy: of the training.
+        step: that this worker goes on from.
+
+    Raises:
+        ValueError: if they do not, as when each has a workdir of its own.
+    """
+    if not is_multi_worker(strategy):
+        return
+    own = strategy.experimental_distribute_values_from_function(lambda _: tf.constant([step], tf.int64))
+    steps = sorted({int(value) for value in strategy.gather(own, axis=0)})
+    if len(steps) > 1:
+        raise ValueError(
+            f"workers stand at different steps, {steps}: --workdir must be one folder that all of them see"
+        )
+
+
+def explain(error: tf.errors.OpError, name: str) -> OSError:
+    """Returns an error of one line for one that TensorFlow raised in the middle of training.
+
+    Args:
+        error: with a page of Python frames, the reason at their end.
+        name: of the strategy.
+    """
+    lines = [line.strip() for line in error.message.splitlines() if line.strip()]
+    # Frames of the Python that built the graph are indented, as are the nodes of the graph.
+    reasons = [line for line in error.message.splitlines() if line[:1].strip() and not line.startswith(_NO_REASON)]
+    reason = " ".join(reasons) or lines[0]
+    if name == MULTI_WORKER and isinstance(error, _LOST_WORKER):
+        return ConnectionError(
+            "another worker was lost; start the same command on all workers to go on from the last checkpoint: "
+            + reason
+        )
+    return OSError(reason)
