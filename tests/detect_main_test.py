@@ -56,3 +56,27 @@ def test_a_broken_file_is_reported_skipped_and_told_by_the_status(tmp_path, phot
 def test_wrong_calls_say_what_is_wrong(arguments, message):
     result = _run(*arguments)
     assert result.returncode == 1 and message in result.stderr + result.stdout
+
+
+def test_meshes_are_drawn_written_and_told(tmp_path, photos):
+    result = _run(
+        "--model=mobilenet025_dense",
+        "--mesh",
+        f"--images={photos / 'astronaut.png'}",
+        f"--json={tmp_path / 'faces.jsonl'}",
+        f"--output={tmp_path / 'drawn'}",
+        f"--obj={tmp_path / 'obj'}",
+    )
+    assert result.returncode == 0, result.stderr
+    (face,) = json.loads((tmp_path / "faces.jsonl").read_text())["faces"]
+    assert sorted(face["pose"]) == ["focal", "pitch", "roll", "translation", "yaw"]
+    # She looks into the camera, her head a little to the side.
+    assert abs(face["pose"]["yaw"]) < 15 and abs(face["pose"]["roll"]) < 15
+    assert (tmp_path / "obj" / "astronaut_0.obj").read_text().count("\nf ") > 2000
+    drawn = image_file.read(tmp_path / "drawn" / "astronaut.jpg").astype(int)
+    changed = np.abs(drawn - image_file.read(photos / "astronaut.png")).max(-1) > 60
+    rows, columns = np.nonzero(changed)
+    x1, y1, x2, y2 = face["box"]
+    # The mesh lies on the face: about as wide as its box, and nothing changes elsewhere.
+    assert 0.3 < changed[int(y1) : int(y2), int(x1) : int(x2)].mean()
+    assert x1 - 20 < columns.min() and columns.max() < x2 + 20 and y1 - 20 < rows.min() and rows.max() < y2 + 20

@@ -20,7 +20,7 @@ from absl import app, flags, logging
 from keras_retinaface import image_file, model, presets, weights
 from keras_retinaface.evaluation import annotation
 from keras_retinaface.geometry import anchor, box, landmark
-from keras_retinaface.layers import dense
+from keras_retinaface.layers import backbone, dense
 from keras_retinaface.mesh import dense_loss, face_model
 
 FLAGS = flags.FLAGS
@@ -53,6 +53,7 @@ class Sampler:
         levels = [stride.bit_length() - 1 for stride in self._config.anchors.strides]
         maps = {f"P{level}": detector.get_layer(f"context_P{level}_concat").output for level in levels}
         self._network = keras.Model(detector.input, {**detector.detector().output, **maps})
+        self._mean = np.array(backbone.mean(self._config.network.backbone, self._config.network.backbone_layout))
         self._centred = detector.get_layer("subtract_mean")
         self._run = tf.function(self._outputs, input_signature=[tf.TensorSpec((1, None, None, 3), tf.float32)])
 
@@ -94,17 +95,20 @@ class Sampler:
         for index in range(len(chosen)):
             stride = self._config.anchors.strides[level[index]]
             if level[index] not in pooled:
-                picture = dense.CellMeans(stride // 2)(self._centred(tf.cast(image[None], tf.float32)))
+                picture = dense.CellMeans(stride // dense.CELLS)(self._centred(tf.cast(image[None], tf.float32)))
+                # Zero is left to what lies outside the image.
+                picture = np.clip(np.round(picture.numpy() / dense.PIXEL_SCALE + self._mean), 1, 255).astype(np.uint8)
                 pooled[level[index]] = (
-                    _pad(picture[0].numpy(), dense.WINDOW),
+                    _pad(picture[0], dense.WINDOW),
                     _pad(maps[f"P{stride.bit_length() - 1}"].numpy(), dense.REACH),
                 )
             picture, features = pooled[level[index]]
             # The padded map's row r is row r - REACH of the map.
             size = 2 * dense.REACH + 1
             context.append(features[row[index] : row[index] + size, column[index] : column[index] + size])
-            top = 2 * row[index] + 1 + dense.WINDOW - dense.WINDOW // 2
-            left = 2 * column[index] + 1 + dense.WINDOW - dense.WINDOW // 2
+            # The window's middle is the location's, half a stride from its left top corner.
+            margin = dense.WINDOW - dense.WINDOW // 2 + dense.CELLS // 2
+            top, left = dense.CELLS * row[index] + margin, dense.CELLS * column[index] + margin
             pixels.append(picture[top : top + dense.WINDOW, left : left + dense.WINDOW])
         return {
             "face": np.array(owner, np.int32),
@@ -116,7 +120,7 @@ class Sampler:
             "points": points,
             "start": dense_loss.start_camera(boxes, points, anchors, self._face).numpy(),
             "context": np.array(context, np.float16),
-            "pixels": np.array(pixels, np.float16),
+            "pixels": np.array(pixels),
             "crops": np.round(255 * crops.numpy()).astype(np.uint8),
             "valid": valid.numpy() > 0.5,
         }

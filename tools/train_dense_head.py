@@ -22,7 +22,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 from keras_retinaface import weights
-from keras_retinaface.layers import dense, head
+from keras_retinaface.layers import backbone, dense, head
 from keras_retinaface.mesh import camera as camera_module
 from keras_retinaface.mesh import decoder as decoder_module
 from keras_retinaface.mesh import dense_loss, renderer
@@ -33,15 +33,23 @@ flags.DEFINE_string("held_out", None, "Samples to measure after every epoch; opt
 flags.DEFINE_string("points", None, "68 points of the faces of --train, of tools.dense_points; optional.")
 flags.DEFINE_string("workdir", None, "Folder for checkpoints.")
 flags.DEFINE_string("output", None, "The .npz for the weights of all levels.")
-flags.DEFINE_list("levels", ["P4", "P5", "P3"], "Levels to train, in turn.")
-flags.DEFINE_list("epochs", ["8", "12", "3"], "Epochs of each.")
+flags.DEFINE_list("levels", ["P4", "P3", "P5"], "Levels to train, in turn.")
+flags.DEFINE_list("epochs", ["5", "3", "8"], "Epochs of each.")
+flags.DEFINE_string(
+    "init", None, "The .npz of a trained P4 to start from; otherwise the first level starts anew, the others from it."
+)
 flags.DEFINE_integer("channels", 64, "Of the towers.")
 flags.DEFINE_integer("batch_size", 32, "Windows a step.")
 flags.DEFINE_float("learning_rate", 2e-3, "Of Adam at the start; falls to a hundredth along a half cosine.")
-flags.DEFINE_float("point_weight", 1.0, "Of the loss on points, in sides of the box.")
+flags.DEFINE_integer("point_epochs", 4, "Epochs of points alone before them: quick, for nothing is rendered.")
+flags.DEFINE_float("point_weight", 6.0, "Of the loss on points, in sides of the box.")
 flags.DEFINE_float("code_prior", 0.003, "As `dense_code_prior`.")
+flags.DEFINE_integer("most_samples", 10**6, "Samples of a level that are used at most, at random.")
 flags.DEFINE_integer("seed", 0, "Of weights, order and changes of colour.")
 
+_JAW_WEIGHT = 0.5
+_MEAN = backbone.mean("mobilenet025", "torchvision")
+_CAMERA_PRIOR = 0.001
 _STRIDES = {"P3": 8, "P4": 16, "P5": 32}
 # Left and right of the 68 points change places in a mirror image.
 MIRRORED = np.array(
@@ -54,8 +62,6 @@ def load(path: str) -> dict[str, np.ndarray]:
     """Reads samples."""
     with np.load(path) as file:
         samples = {name: file[name] for name in file.files}
-    if np.abs(samples["pixels"]).max() > 20:
-        samples["pixels"] = samples["pixels"] / 64
     return samples
 
 
@@ -108,8 +114,8 @@ class Trainer:
         rows = tf.reshape(rows, (-1, self.num_slots, *head.DENSE_SHAPE))
         return tf.gather(rows, tf.cast(batch["slot"], tf.int32), batch_dims=1)
 
-    def loss(self, batch: dict, head_rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the mean loss and the mean photometric error."""
+    def photometric(self, batch: dict, head_rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the mean L_pixel with its priors, and the mean photometric error."""
         count = tf.cast(tf.shape(head_rows)[0], tf.float32)
         total, error, _ = dense_loss.dense_loss(
             head_rows,
@@ -120,17 +126,24 @@ class Trainer:
             self.decoder,
             self.face,
             code_prior=FLAGS.code_prior,
-            camera_prior=0.003,
-            light_prior=0.003,
+            camera_prior=_CAMERA_PRIOR,
+            light_prior=_CAMERA_PRIOR,
         )
+        return total / count, error / count
+
+    def points(self, batch: dict, head_rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the mean distance of points with the priors, in sides of the box, and the distance alone."""
         camera, _ = camera_module.unpack(head_rows[:, dense_loss.CODE_SIZE :], batch["start"])
         vertices = self.decoder(head_rows[:, : dense_loss.CODE_SIZE])[..., :3]
         points = camera_module.project(tf.gather(vertices, self.face.landmarks, axis=1), camera)
         distance = tf.sqrt(tf.reduce_sum(tf.square(points - batch["points68"]), -1) + 1e-8)
         # Points of the jaw are where the outline is, which is another vertex in every pose.
-        weight = tf.constant([0.3] * 17 + [1.0] * 51) / (0.3 * 17 + 51)
-        total += FLAGS.point_weight * tf.reduce_sum(batch["point_weight"][:, None] * distance * weight)
-        return total / count, error / count
+        weight = tf.constant([_JAW_WEIGHT] * 17 + [1.0] * 51) / (_JAW_WEIGHT * 17 + 51)
+        distance = tf.reduce_sum(batch["point_weight"][:, None] * distance * weight)
+        distance = tf.math.divide_no_nan(distance, tf.math.count_nonzero(batch["point_weight"], dtype=tf.float32))
+        code, camera = tf.split(head_rows, (dense_loss.CODE_SIZE, head_rows.shape[1] - dense_loss.CODE_SIZE), 1)
+        prior = tf.reduce_mean(tf.square(code)) * FLAGS.code_prior + tf.reduce_mean(tf.square(camera)) * _CAMERA_PRIOR
+        return distance + prior, distance
 
 
 def errors(decoder, head_rows, batch) -> tf.Tensor:
@@ -153,14 +166,13 @@ def to_batch(samples: dict, rows, rng: np.random.Generator | None = None) -> dic
     batch["context"] = samples["context"][rows].astype(np.float32)
     batch["valid"] = samples["valid"][rows].astype(np.float32)
     pixels, crops = samples["pixels"][rows].astype(np.float32), samples["crops"][rows].astype(np.float32) / 255
+    is_inside = np.any(pixels, -1, keepdims=True)
     if rng is not None:
         gain = np.exp(rng.normal(0, 0.2, (len(rows), 1, 1, 1)) + rng.normal(0, 0.05, (len(rows), 1, 1, 3)))
         gain = np.where(rng.random((len(rows), 1, 1, 1)) < 0.6, gain, 1).astype(np.float32)
         crops = np.minimum(crops * gain, 1)
-        mean = np.array([123.0, 117.0, 104.0], np.float32) / 64
-        # Cells outside the image stay zero.
-        is_inside = np.any(pixels != 0, -1, keepdims=True)
-        pixels = np.where(is_inside, np.minimum((pixels + mean) * gain, 255 / 64) - mean, 0)
+        pixels = np.minimum(pixels * gain, 255)
+    pixels = np.where(is_inside, dense.PIXEL_SCALE * (pixels - np.array(_MEAN, np.float32)), 0)
     return {name: tf.constant(value) for name, value in {**batch, "pixels": pixels, "crops": crops}.items()}
 
 
@@ -175,42 +187,71 @@ def measure(trainer: Trainer, samples: dict) -> tuple[float, float]:
     return float(np.concatenate(ours).mean()), float(np.concatenate(mean).mean())
 
 
-def train_level(name: str, epochs: int, samples: dict, held_out: dict | None) -> dict[str, np.ndarray]:
+def start_from(network: keras.Model, name: str, values: dict[str, np.ndarray], num_slots: int) -> None:
+    """Gives a level the weights of another, whose anchors are as many strides large, or nearly.
+
+    In strides all levels see the same: P3 has anchors of 2 and 4, P4 of 4 and 8, P5 of 8 and 16.
+    """
+    source = next(iter(values)).split("/")[0].split("_")[-1]
+    shift = int(name[1:]) - int(source[1:])
+    slots = np.clip(np.arange(num_slots) + shift, 0, num_slots - 1)
+    moved = {}
+    for key, value in values.items():
+        if key.startswith(f"dense_{source}/"):
+            parts = value.reshape(*value.shape[:-1], num_slots, -1)
+            value = parts[..., slots, :].reshape(value.shape)
+        moved[key.replace(f"_{source}/", f"_{name}/")] = value
+    weights.assign(network, moved, source)
+
+
+def train_level(
+    name: str, epochs: int, samples: dict, held_out: dict | None, start: dict[str, np.ndarray] | None
+) -> dict[str, np.ndarray]:
     """Trains tower and head of one level; returns their weights."""
     num_slots = int(samples["slot"].max()) + 1
     network = dense.window_model(FLAGS.channels, samples["context"].shape[-1], num_slots * 144, name=name)
+    if start:
+        start_from(network, name, start, num_slots)
     trainer = Trainer(network, num_slots)
     steps = len(samples["face"]) // FLAGS.batch_size
-    schedule = keras.optimizers.schedules.CosineDecay(FLAGS.learning_rate, steps * epochs, alpha=0.01)
+    point_steps = np.count_nonzero(samples["point_weight"]) // FLAGS.batch_size * FLAGS.point_epochs
+    schedule = keras.optimizers.schedules.CosineDecay(FLAGS.learning_rate, steps * epochs + point_steps, alpha=0.01)
     optimizer = keras.optimizers.Adam(schedule, global_clipnorm=1.0)
     optimizer.build(network.trainable_variables)
 
     @tf.function
-    def step(batch):
+    def step(batch, has_pixels):
         with tf.GradientTape() as tape:
-            loss, error = trainer.loss(batch, trainer.head(batch))
+            rows = trainer.head(batch)
+            loss, distance = trainer.points(batch, rows)
+            error = tf.constant(0.0)
+            if has_pixels:
+                pixels, error = trainer.photometric(batch, rows)
+                loss = FLAGS.point_weight * loss + pixels
         slopes = tape.gradient(loss, network.trainable_variables)
         optimizer.apply_gradients(zip(slopes, network.trainable_variables))
-        return loss, error
+        return loss, error, distance
 
     path = os.path.join(FLAGS.workdir, f"{name}.npz")
     logging.info("%s: %d weights, %d samples, %d steps", name, network.count_params(), len(samples["face"]), steps)
-    for epoch in range(epochs):
+    for epoch in range(FLAGS.point_epochs + epochs):
+        has_pixels = epoch >= FLAGS.point_epochs
         rng = np.random.default_rng([FLAGS.seed, epoch])
-        order, start, values = rng.permutation(len(samples["face"])), time.time(), []
-        for number in range(steps):
+        usable = np.flatnonzero(has_pixels | (samples["point_weight"] > 0))
+        order, start, values = rng.permutation(usable), time.time(), []
+        for number in range(len(usable) // FLAGS.batch_size):
             rows = np.sort(order[number * FLAGS.batch_size : (number + 1) * FLAGS.batch_size])
-            values.append([float(value) for value in step(to_batch(samples, rows, rng))])
+            values.append([float(value) for value in step(to_batch(samples, rows, rng), has_pixels)])
             if number % 50 == 49:
-                logging.info("%s: step %d, loss %.4f, error %.4f", name, number + 1, *np.mean(values[-50:], 0))
+                means = np.mean(values[-50:], 0)
+                logging.info("%s: step %d, loss %.4f, error %.4f, points %.4f", name, number + 1, *means)
         message = ""
-        if held_out is not None and len(held_out["face"]):
+        if has_pixels and held_out is not None and len(held_out["face"]):
             ours, mean = measure(trainer, held_out)
             message = f", held out {ours:.4f} of {mean:.4f}: ratio {ours / mean:.3f}"
         seconds = time.time() - start
-        logging.info(
-            "%s: epoch %d, %.0f s, loss %.4f, error %.4f%s", name, epoch, seconds, *np.mean(values, 0), message
-        )
+        text = "%s: epoch %d, %.0f s, loss %.4f, error %.4f, points %.4f%s"
+        logging.info(text, name, epoch, seconds, *np.mean(values, 0), message)
         weights.save(network, path)
     return {key: np.asarray(value) for key, value in weights.names(network).items()}
 
@@ -227,12 +268,15 @@ def main(argv):
     held_out = load(FLAGS.held_out) if FLAGS.held_out else None
     if held_out:
         join_points(held_out, None)
-    values = {}
+    values, start = {}, weights.read_npz(FLAGS.init) if FLAGS.init else None
     for name, epochs in zip(FLAGS.levels, FLAGS.epochs):
         level = list(_STRIDES).index(name)
-        part = select(samples, samples["level"] == level)
+        rows = np.random.default_rng(FLAGS.seed).permutation(np.flatnonzero(samples["level"] == level))
+        part = select(samples, np.sort(rows[: FLAGS.most_samples]))
         held_part = select(held_out, held_out["level"] == level) if held_out else None
-        values.update(train_level(name, int(epochs), part, held_part))
+        found = train_level(name, int(epochs), part, held_part, start)
+        values.update(found)
+        start = start or found
     if FLAGS.output:
         weights.write_npz(FLAGS.output, values)
 

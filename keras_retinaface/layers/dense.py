@@ -10,10 +10,10 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-# A location's numbers depend on this many cells of half a stride, and on context features this far to either side.
-WINDOW, REACH = 18, 2
+# Cells on a stride, cells that a location's numbers depend on, and how far to either side they do on context features.
+CELLS, WINDOW, REACH = 2, 18, 2
 # Brings pixels to about unit variance.
-_PIXEL_SCALE = 1 / 64
+PIXEL_SCALE = 1 / 64
 
 
 @keras.saving.register_keras_serializable(package="keras_retinaface")
@@ -35,7 +35,7 @@ class CellMeans(keras.layers.Layer):
         """Averages."""
         shape = tf.shape(image)
         image = tf.pad(image, [[0, 0], [0, -shape[1] % self.size], [0, -shape[2] % self.size], [0, 0]])
-        return tf.nn.avg_pool2d(image, self.size, self.size, "VALID") * _PIXEL_SCALE
+        return tf.nn.avg_pool2d(image, self.size, self.size, "VALID") * PIXEL_SCALE
 
     def compute_output_shape(self, input_shape):
         """Returns the input's shape with its sides over the size."""
@@ -90,7 +90,7 @@ def build(image, levels: dict, channels: int) -> dict:
     """
     maps = {}
     for name, context in levels.items():
-        cells = CellMeans(2 ** int(name[1:]) // 2, name=f"dense_cells_{name}")(image)
+        cells = CellMeans(2 ** int(name[1:]) // CELLS, name=f"dense_cells_{name}")(image)
         maps[name] = tower(cells, context, channels, name=name)
     return maps
 

@@ -102,6 +102,22 @@ def test_detector_and_exports_hold_nothing_of_it(model, batch):
     assert model.detector().count_params() == num_weights
 
 
+def test_a_detector_with_a_dense_head_serves_the_graph_of_one_without():
+    graphs = []
+    for name in ("mobilenet025_public", "mobilenet025_dense"):
+        serve = serving.make(model_lib.RetinaFace.from_preset(name), CONFIG.detection, 1).get_concrete_function()
+        graphs.append((sorted(node.op for node in serve.graph.as_graph_def().node), len(serve.variables)))
+    assert graphs[0] == graphs[1]
+
+
+def test_the_shipped_dense_head_stands_on_the_shipped_detector(batch):
+    plain, dense = (model_lib.RetinaFace.from_preset(f"mobilenet025_{name}") for name in ("public", "dense"))
+    found, expected = (model(tf.cast(batch[0], tf.float32)) for model in (dense, plain))
+    for name in expected:
+        np.testing.assert_array_equal(found[name], expected[name])
+    assert np.abs(found["mesh_code"]).max() > 0.1
+
+
 def test_save_and_load(model, batch, tmp_path):
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)

@@ -80,3 +80,20 @@ def test_equals_a_slow_numpy_twin():
     count = int(found["count"][0])
     assert count == len(kept)
     np.testing.assert_allclose(found["boxes"][0, :count], decoded[kept], atol=1e-3)
+
+
+def test_a_kept_face_brings_its_anchor_and_its_row_of_the_dense_head():
+    # The best anchor is the last one, whose square is (12, 4) to (28, 20); its row of codes holds fives.
+    outputs = _outputs([[0.6, 0.1, 0.1, 0.1, 0.1, 0.9]])
+    outputs["mesh_code"] = tf.repeat(tf.range(6.0)[None, :, None], 144, axis=2)
+    for batch in (slice(0, 1), None):
+        if batch is None:
+            signature = {name: tf.TensorSpec([None, *value.shape[1:]]) for name, value in outputs.items()}
+            found = tf.function(
+                lambda rows: detections.decode(rows, SIZE, ANCHORS, DETECTION), input_signature=[signature]
+            )(outputs)
+        else:
+            found = detections.decode(outputs, SIZE, ANCHORS, DETECTION)
+        assert found["dense"].shape == (1, 4, 148)
+        np.testing.assert_allclose(found["dense"][0, :, :4], [[12, 4, 28, 20], [-4, -4, 12, 12], [0] * 4, [0] * 4])
+        np.testing.assert_array_equal(found["dense"][0, :, 4:], np.outer([5, 0, 0, 0], np.ones(144)))

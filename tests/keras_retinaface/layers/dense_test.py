@@ -39,7 +39,7 @@ def test_windows_give_what_the_whole_model_gives(size):
             layer.set_weights(model.get_layer(layer.name).get_weights())
     # Away from the border, where the window lies inside the image.
     for row, column in ((4, 4), (4, 7), (5, 6)):
-        top, left = 2 * row + 1 - dense.WINDOW // 2, 2 * column + 1 - dense.WINDOW // 2
+        top, left = (2 * place + 1 - dense.WINDOW // 2 for place in (row, column))
         window = cells[top : top + dense.WINDOW, left : left + dense.WINDOW]
         reach = context[row - dense.REACH : row + dense.REACH + 1, column - dense.REACH : column + dense.REACH + 1]
         assert window.shape[:2] == (dense.WINDOW, dense.WINDOW)
