@@ -129,7 +129,7 @@ def test_faults_are_one_line_and_lose_nothing(folder, whole, tmp_path):
         train_runs.arguments(folder, workdir, _EPOCHS, _SAVE, "--learning_rate=0.002", "--mixed_precision"),
         train_runs.arguments(folder, tmp_path / "file" / "run"),
         train_runs.arguments(folder, workdir, _EPOCHS, "--save_every=1"),
-        train_runs.arguments(folder, tmp_path / "exploded", "--epochs=1", "--save_every=1", "--learning_rate=1e30"),
+        train_runs.arguments(folder, tmp_path / "exploded", "--epochs=1", "--save_every=100", "--learning_rate=1e30"),
     )
     assert changed[0] == 1 and changed[1].count("\n") == 1
     assert "(--learning_rate=0.001 then, 0.002 now, --mixed_precision=False then, True now)" in changed[1]
@@ -137,11 +137,12 @@ def test_faults_are_one_line_and_lose_nothing(folder, whole, tmp_path):
     assert f"`workdir` cannot be written: Not a directory: {tmp_path / 'file' / 'run'}" in unwritable[1]
     assert finished == [0, ""]
     assert {path: path.read_bytes() for path in before} == before
-    # The first step makes the weights huge, the second shows it.
+    # The first step makes the weights huge; the losses show it soon after.
+    assert exploded[0] == 1 and exploded[1].count("\n") == 1 and exploded[1].startswith("step "), exploded
+    step = int(exploded[1].split()[1].rstrip(":"))
     config = config_lib.Config().replace(image_size=(64, 64), batch_size=2)
-    batches = dataset.make_dataset(config, str(folder), str(folder / "label.txt"), start_step=1, with_names=True)
+    batches = dataset.make_dataset(config, str(folder), str(folder / "label.txt"), start_step=step - 1, with_names=True)
     names = [name.decode() for name in next(iter(batches))[1]["image_name"].numpy()]
-    assert exploded[0] == 1 and exploded[1].count("\n") == 1
-    assert exploded[1].startswith("step 2: ") and "class_loss" in exploded[1]
+    assert "class_loss" in exploded[1]
     assert exploded[1].endswith(f"is not finite; lower --learning_rate?; its images: {', '.join(names)}\n")
-    assert train_runs.steps(tmp_path / "exploded") == [1]
+    assert train_runs.steps(tmp_path / "exploded") == []
