@@ -8,7 +8,7 @@ r"""Trains a dense head with its towers on cached windows of a frozen detector, 
 
 Every level of the pyramid has a tower of its own and is trained by itself. Beside L_pixel stands a loss on 68 points,
 where --points has them: colour alone leaves it open which vertex lies where. Brightness and tint of window and crop are
-changed together at random. --weights keeps what a run reached after every epoch; an interrupted level goes on from it.
+changed together at random. --workdir keeps what a level reached after every epoch; --init starts from a trained P4.
 """
 
 from __future__ import annotations
