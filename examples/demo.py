@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
@@ -52,7 +53,9 @@ def main(argv):
     """Runs the stages, each a command that a user would type, and prints what came out."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
-    OUTPUT.mkdir(parents=True, exist_ok=True)
+    # A training that is done would be left as it is.
+    shutil.rmtree(OUTPUT, ignore_errors=True)
+    OUTPUT.mkdir(parents=True)
     rows = []
     progress = tqdm.tqdm(STAGES, unit="stage", disable=None)
     for title, command in progress:
