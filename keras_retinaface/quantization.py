@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Callable, Collection, Sequence
 
 import tensorflow as tf
@@ -11,6 +12,7 @@ from tensorflow.lite.python import convert
 from keras_retinaface.layers import head
 
 _SUFFIXES = ("_bn", "_relu", "_pad")
+_CALL = re.compile(r"_\d+$")
 
 
 def int8(converter, feed: Callable, layers: Sequence[str], float_layers: Sequence[str] = ()) -> bytes:
@@ -81,8 +83,10 @@ def _float_nodes(model: bytes, layers: Sequence[str], float_layers: Collection[s
 def _layer_of(tensor: str, layers: Sequence[str]) -> str:
     """Returns the layer whose convolution a tensor comes from; fused tensors carry several names, their own first."""
     for part in tensor.split(";")[0].split("/"):
-        for suffix in ("", *_SUFFIXES):
-            name = part[: len(part) - len(suffix)] if part.endswith(suffix) else ""
-            if name and name in layers and (suffix or not name.endswith(_SUFFIXES)):
-                return name
+        # Keras 3 counts the calls of a layer behind its name.
+        for called in (part, _CALL.sub("", part)):
+            for suffix in ("", *_SUFFIXES):
+                name = called[: len(called) - len(suffix)] if called.endswith(suffix) else ""
+                if name and name in layers and (suffix or not name.endswith(_SUFFIXES)):
+                    return name
     return ""
