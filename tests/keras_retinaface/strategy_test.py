@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from keras_retinaface import config as config_lib
 from keras_retinaface import model as model_lib
-from keras_retinaface import strategy, training, weights
+from keras_retinaface import strategy, training, unfolding, weights
 from keras_retinaface.geometry import anchor
 
 
@@ -72,6 +72,7 @@ def test_half_precision_trains_and_stays_close():
     image = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
     whole = model_lib.RetinaFace()
     training.initialise(whole, "mobilenet025")
+    unfolding.unfold_norms(whole, [image])  # without norms the weights diverge
     strategy.set_precision(strategy.make("one"), is_mixed=True)
     try:
         mixed = model_lib.RetinaFace()
@@ -95,10 +96,9 @@ def test_half_precision_trains_and_stays_close():
         "matched_box": np.tile(np.array([8, 8, 24, 24], np.float32), (*shape, 1)),
     }
     training.freeze(mixed, config_lib.Training(use_frozen_norms=True))
-    mixed.compile(optimizer=keras.optimizers.SGD(5e-5))
+    mixed.compile(optimizer=keras.optimizers.SGD(1e-3))
     history = mixed.fit(tf.data.Dataset.from_tensors((image, targets)), epochs=4, verbose=0, shuffle=False).history
     loss = whole.compute_loss(image, tf.nest.map_structure(tf.constant, targets), expected)
     np.testing.assert_allclose(history["loss"][0], loss, rtol=0.05)
-    # The second step mines other anchors than the first; from there the loss falls.
-    assert np.all(np.isfinite(history["loss"])) and history["loss"][-1] < history["loss"][1], history
+    assert np.all(np.isfinite(history["loss"])) and np.all(np.diff(history["loss"]) < 0), history
     assert all(np.asarray(value).dtype == np.float32 for value in weights.read(mixed).values())
