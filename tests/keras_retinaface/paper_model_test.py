@@ -87,7 +87,7 @@ def test_any_height_and_width_in_one_trace():
     def run(image):
         return retinaface(image, training=False)
 
-    for size in ((33, 1999), (64, 64), (65, 127), (97, 31), (1, 1)):
+    for size in ((33, 1999), (64, 64), (65, 127), (97, 31), (1, 1), (2160, 4096)):
         outputs = run(_image(1, *size, 3))
         num_anchors = len(anchor.generate(size, PAPER.anchors.strides, PAPER.anchors.sizes))
         assert {name: tuple(values.shape) for name, values in outputs.items()} == {
