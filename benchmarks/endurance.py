@@ -21,7 +21,7 @@ import numpy as np
 import tqdm
 from absl import app, flags
 
-from benchmarks import inference
+from benchmarks import process
 from keras_retinaface import detector, image_file, video
 
 _MODEL = flags.DEFINE_string("detector", "mobilenet025", "Preset, workdir, SavedModel or .tflite.")
@@ -39,7 +39,7 @@ def measure_calls() -> dict:
         height, width = rng.integers(64, (1000, 1400))
         found_by.detect(cv2.resize(photo, (int(width), int(height))))
         if call + 1 in (_CALLS.value // 10, _CALLS.value):
-            peaks.append(inference.peak_memory())
+            peaks.append(process.peak_memory())
     return {"mb_after_tenth": peaks[0], "mb_after_all": peaks[1], "growth": peaks[1] / peaks[0] - 1}
 
 
@@ -47,7 +47,7 @@ def measure_tiles() -> dict:
     """Returns the peak of one photo of 4096 x 2160 cut into tiles."""
     photo = cv2.resize(image_file.read(_EXAMPLE), (4096, 2160))
     faces = detector.Detector(_MODEL.value, tile=640).detect(photo)
-    return {"faces": len(faces), "mb_4k_by_tiles": inference.peak_memory()}
+    return {"faces": len(faces), "mb_4k_by_tiles": process.peak_memory()}
 
 
 def measure_video() -> dict:

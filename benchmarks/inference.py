@@ -23,7 +23,7 @@ import time
 import numpy as np
 from absl import app, flags
 
-from benchmarks import rivals
+from benchmarks import process, rivals
 from keras_retinaface import config as config_lib
 from keras_retinaface import detector, image_file, runtime
 
@@ -122,17 +122,11 @@ def job_memory(size, threads: int) -> dict:
     """Runs one detector alone: its process's peak in MiB, and what that was before the first call."""
     image = detector.letterbox(image_file.read(_PHOTO.value), size)[0]
     made = _make_all(size, threads, config_lib.Detection.score_threshold)
-    before = peak_memory()
+    before = process.peak_memory()
     for call in made.values():
         for _ in range(3):
             call(image)
-    return {name: {"peak_mib": peak_memory(), "before_mib": before} for name in made}
-
-
-def peak_memory() -> float:
-    """Returns the most memory this process ever held, MiB."""
-    status = pathlib.Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+    return {name: {"peak_mib": process.peak_memory(), "before_mib": before} for name in made}
 
 
 def job_ap(size, threads: int) -> dict:

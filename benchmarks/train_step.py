@@ -80,7 +80,7 @@ def main(argv):
     if _RECOMPUTE.value:
         sides["recompute"] = Side(ours, {**settings, "use_recompute": True})
     if _TORCH_PYTHON.value:
-        sides["torch"] = Side([_TORCH_PYTHON.value, "benchmarks/train_step_torch.py"], settings)
+        sides["torch"] = Side([_TORCH_PYTHON.value, "-m", "benchmarks.train_step_torch"], settings)
     for side in sides.values():
         side.run(3)  # traces and warms up
     seconds, memory = {name: [] for name in sides}, {}

@@ -5,13 +5,13 @@ are matched in the tf.data graph, as in training, and nothing is made before the
 """
 
 import json
-import pathlib
 import sys
 import time
 
 import numpy as np
 import tensorflow as tf
 
+from benchmarks import process
 from data_pipeline import target
 from keras_retinaface import config as config_lib
 from keras_retinaface import model as model_lib
@@ -31,13 +31,13 @@ def main():
     model.compile(optimizer=optimizer.make_optimizer(config.training, 1000, model))
     batches = iter(make_data(config, boxes, np.float32(settings["landmarks"]), num_faces))
     step = model.make_train_function() or model.train_function  # Keras 2 returns it, Keras 3 does not
-    answer()
+    process.answer()
     for line in sys.stdin:
         start = time.perf_counter()
         for _ in range(json.loads(line)["steps"]):
             logs = step(batches)
         assert np.isfinite(float(logs["loss"]))
-        answer(seconds=time.perf_counter() - start, memory_mb=peak_memory())
+        process.answer(seconds=time.perf_counter() - start, memory_mb=process.peak_memory())
 
 
 def make_data(config, boxes, landmarks, num_faces):
@@ -53,17 +53,6 @@ def make_data(config, boxes, landmarks, num_faces):
     }
     data = tf.data.Dataset.from_tensors(sample).cache().repeat()
     return data.map(lambda s: (s["image"], target.encode(s, (height, width), config.anchors)))
-
-
-def peak_memory():
-    """Returns the largest resident set of this process so far, MiB."""
-    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
-
-
-def answer(**values):
-    sys.stdout.write(json.dumps(values) + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

