@@ -75,6 +75,11 @@ def _draw(image: np.ndarray, faces: list) -> np.ndarray:
 def _save_pictures(stem: str, image: np.ndarray, faces: list) -> None:
     if _OUTPUT.value:
         image_file.write(pathlib.Path(_OUTPUT.value) / f"{stem}.jpg", _draw(image, faces))
+    _save_faces(stem, image, faces)
+
+
+def _save_faces(stem: str, image: np.ndarray, faces: list) -> None:
+    """Writes what has a file for every face."""
     if _CROPS.value:
         _save_crops(stem, image, faces)
     if _OBJ.value:
@@ -136,10 +141,7 @@ def detect_video(source: str) -> None:
         def finish(image, faces, index):
             if writer is not None:
                 writer.write(_draw(image, faces))
-            if _CROPS.value:
-                _save_crops(f"{name}_{index}", image, faces)
-            if _OBJ.value:
-                _save_meshes(f"{name}_{index}", faces)
+            _save_faces(f"{name}_{index}", image, faces)
 
         # Reading, detecting, and drawing and writing take turns on no frame: each is a thread.
         submit = stack.enter_context(video.behind(finish))
