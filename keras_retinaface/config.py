@@ -113,18 +113,9 @@ class Network:
     deform_sampler: str = "auto"
 
     def __post_init__(self):
-        if self.backbone not in BACKBONES:
-            raise ValueError(f"`backbone` must be one of {BACKBONES}. Received: backbone={self.backbone!r}")
-        if self.backbone_layout not in LAYOUTS:
-            raise ValueError(
-                f"`backbone_layout` must be one of {LAYOUTS}. Received: backbone_layout={self.backbone_layout!r}"
-            )
+        _check_choice(self, backbone=BACKBONES, backbone_layout=LAYOUTS, deform_sampler=DEFORM_SAMPLERS)
         if self.deform_tile < 1:
             raise ValueError(f"`deform_tile` must be 1 or more. Received: deform_tile={self.deform_tile}")
-        if self.deform_sampler not in DEFORM_SAMPLERS:
-            raise ValueError(
-                f"`deform_sampler` must be one of {DEFORM_SAMPLERS}. Received: deform_sampler={self.deform_sampler!r}"
-            )
         if self.pyramid_channels <= 0 or self.pyramid_channels % 4:
             raise ValueError(
                 "`pyramid_channels` must be a positive multiple of 4. "

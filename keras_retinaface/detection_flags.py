@@ -20,8 +20,7 @@ def define(
 
     Returns:
         A function that builds the detector which the parsed flags describe from a model (`mesh`: one that gives meshes
-        too), and one that returns those
-        of their values that change what is found, by name.
+        too), and one that returns those of their values that change what is found, by name.
     """
     found_by = {
         "score_threshold": flags.DEFINE_float(
