@@ -61,7 +61,7 @@ def initialise(model: keras.Model, init: str) -> None:
         model.load_weights(init)
     else:
         source = runtime.load_keras(init)
-        values = {name: variable.numpy() for name, variable in weights.names(source).items()}
+        values = weights.read(source)
         weights.assign(model, _with_own_dense(model, values), init)
     logging.info("starting from %s", init)
 
