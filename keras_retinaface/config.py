@@ -202,6 +202,9 @@ class Augmentation:
     Attributes:
         image_size: (height, width) of a training image in pixels.
         crop_scale: smallest and largest side of the random square crop over the short edge.
+        crop_pixels: smallest and largest short edge of the random crop in pixels of the image as it is, beyond its
+            border if need be, so that faces stay near their own scale however large the image; instead of `crop_scale`
+            and zooming out unless it is (0, 0).
         zoom_out_probability: of a crop that reaches beyond the border, so that faces of an image's size appear whole.
         zoom_out_scale: smallest and largest side of such a crop over the short edge.
         background_probability: of a crop placed anywhere; all others hold at least one face.
@@ -220,6 +223,7 @@ class Augmentation:
 
     image_size: tuple[int, int] = (640, 640)
     crop_scale: tuple[float, float] = (0.3, 1.0)
+    crop_pixels: tuple[float, float] = (0.0, 0.0)
     zoom_out_probability: float = 0.2
     zoom_out_scale: tuple[float, float] = (1.0, 2.0)
     background_probability: float = 0.05
@@ -242,6 +246,12 @@ class Augmentation:
             values = getattr(self, name)
             if len(values) != 2 or not 0 < values[0] <= values[1]:
                 raise ValueError(f"`{name}` must be (smallest, largest), positive. Received: {values}")
+        is_off = tuple(self.crop_pixels) == (0, 0)
+        if not is_off and not (len(self.crop_pixels) == 2 and 1 <= self.crop_pixels[0] <= self.crop_pixels[1]):
+            raise ValueError(
+                "`crop_pixels` must be (smallest, largest), each 1 or more, or (0, 0). "
+                f"Received: crop_pixels={self.crop_pixels}"
+            )
         if self.crop_scale[1] > 1:
             raise ValueError(f"`crop_scale` must not pass 1; see `zoom_out_scale`. Received: {self.crop_scale}")
         for name in (field.name for field in dataclasses.fields(self) if field.name.endswith("_probability")):

@@ -91,8 +91,13 @@ def tflite(
         raise ValueError("`calibration_images` must name at least one image when `quantize` is int8")
     sizes = [tuple(image_size)] if isinstance(image_size[0], int) else list(dict.fromkeys(map(tuple, image_size)))
     names = ["serving_default"] if len(sizes) == 1 else [signature_name(size) for size in sizes]
+    samples = [[detector.letterbox(image, size)[0][None] for image in photos] for size in sizes]
+    if quantize == "int8":
+        # Once for all sizes: otherwise each would have weights of its own.
+        model = equalization.equalize(model, [image for images in samples for image in images])
     contents = {
-        name: _convert(model, detection, size, quantize, photos, float_layers) for name, size in zip(names, sizes)
+        name: _convert(model, detection, size, quantize, images, float_layers)
+        for name, size, images in zip(names, sizes, samples)
     }
     content = tflite_file.merge(contents, _metadata(detection, dict(zip(names, sizes)), quantize, licence))
     path = pathlib.Path(path)
@@ -111,13 +116,10 @@ def signature_name(image_size: tuple[int, int]) -> str:
     return SIGNATURES.get((height, width), f"s{width}x{height}")
 
 
-def _convert(model, detection, image_size, quantize, photos, float_layers) -> bytes:
-    """Converts the detector of one size, with one signature."""
-    samples = [detector.letterbox(image, image_size)[0][None] for image in photos]
-    if quantize == "int8":
-        model = equalization.equalize(model, samples)
+def _convert(model, detection, image_size, quantize, samples, float_layers) -> bytes:
+    """Converts the detector of one size, with one signature; `samples` are images of that size to calibrate on."""
     with deform_conv.only_gathers(model):
-        serve = _freeze(serving.make(model, detection, batch_size=1, image_size=image_size))
+        serve = freeze(serving.make(model, detection, batch_size=1, image_size=image_size))
     with tempfile.TemporaryDirectory() as folder:
         # Only a converter that starts from a SavedModel keeps the names of inputs and outputs.
         tf.saved_model.save(tf.Module(), folder, signatures={"serving_default": serve}, options=_SAVE_OPTIONS)
@@ -239,8 +241,12 @@ def _like(flags: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
     return tf.reshape(flags, [-1] + [1] * (rows.shape.rank - 1))
 
 
-def _freeze(function):
-    """Turns variables into constants: TensorFlow 2.21 cannot calibrate a graph that reads variables."""
+def freeze(function):
+    """Turns variables into constants: TensorFlow 2.21 cannot calibrate a graph that reads variables.
+
+    Args:
+        function: a `tf.function` from `image`, uint8, to a dict of tensors.
+    """
     concrete = function.get_concrete_function()
     names = sorted(concrete.structured_outputs)  # the order in which tf.nest flattens a dict
     frozen = convert_to_constants.convert_variables_to_constants_v2(concrete)

@@ -181,6 +181,16 @@ def test_windows_without_faces_lie_anywhere_and_zoom_out_holds_the_image():
     assert (wide[:, :2] <= 0).all() and (wide[:, :2] + wide[:, 2:] >= [150, 200]).all()
 
 
+def test_windows_in_pixels_do_not_depend_on_the_image():
+    config = _with(image_size=(96, 192), crop_pixels=(60.0, 120.0), zoom_out_probability=1.0)
+    box = np.array([[10, 10, 40, 50]], np.float32)
+    for size in ((90, 100), (150, 200), (1000, 2000)):
+        windows = _windows(box, [False], size, config)
+        assert 60 <= windows[:, 2].min() < 66 and 114 < windows[:, 2].max() <= 120
+        np.testing.assert_allclose(windows[:, 3], 2 * windows[:, 2], atol=1)
+        assert (windows[:, :2] <= 10).all() and (windows[:, :2] + windows[:, 2:] >= [50, 40]).all()
+
+
 def test_a_face_larger_than_any_crop_keeps_its_centre():
     # Larger than the largest crop; the centre is at thirds of a pixel, and the window may start close to it.
     for box in ([2.4, 0, 199, 150], [120.8, 0, 199.9, 150], [0, 3.3, 200, 148.2]):

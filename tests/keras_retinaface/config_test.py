@@ -67,6 +67,8 @@ def test_replace_finds_the_section():
         (config_lib.Training, {"momentum": 1.0}, "`momentum` must be in [0, 1)"),
         (config_lib.Training, {"accumulate_steps": 3}, "`accumulate_steps` must divide `batch_size`"),
         (config_lib.Augmentation, {"image_size": (640, 8)}, "`image_size` must be"),
+        (config_lib.Augmentation, {"crop_pixels": (0.5, 9.0)}, "`crop_pixels` must be (smallest, largest), each 1 or"),
+        (config_lib.Augmentation, {"crop_pixels": (9.0, 5.0)}, "Received: crop_pixels=(9.0, 5.0)"),
         (config_lib.Training, {"milestones": (0.9, 0.1)}, "`milestones` must rise"),
         (config_lib.Training, {"batch_size": 0}, "`batch_size` must be 1 or more"),
         (config_lib.Detection, {"iou_threshold": 1.1}, "`iou_threshold` must be in"),

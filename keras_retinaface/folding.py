@@ -1,0 +1,29 @@
+"""Folds batch norms into the convolutions before them, without changing what a network computes; see `unfolding`."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+
+def fold_norms(model: keras.Model) -> None:
+    """Leaves of every batch norm its bias alone, as an export for inference does.
+
+    Networks that were trained from one start can then be averaged weight by weight: a filter and its norm's scale are
+    one number, however they were divided between the two.
+
+    Args:
+        model: a RetinaFace; its outputs stay the same up to rounding.
+    """
+    for norm in model.layers:
+        if not isinstance(norm, keras.layers.BatchNormalization):
+            continue
+        convolution = model.get_layer(norm.name[: -len("_bn")])
+        gamma, beta, mean, variance = (variable.numpy() for variable in norm.weights)
+        slope = gamma / np.sqrt(variance + norm.epsilon)
+        # A depthwise kernel is [h, w, channels, 1], an ordinary one [h, w, in, out].
+        is_depthwise = isinstance(convolution, keras.layers.DepthwiseConv2D)
+        kernel = convolution.weights[0].numpy()
+        convolution.weights[0].assign(kernel * (slope[:, None] if is_depthwise else slope))
+        ones = np.ones_like(gamma)
+        norm.set_weights([ones, beta - mean * slope, 0 * ones, ones - norm.epsilon])
