@@ -33,7 +33,7 @@ def convert(model, image_size: tuple[int, int]) -> bytes:
         return network(tf.cast(image, tf.float32), training=False)
 
     with deform_conv.only_gathers(model), tempfile.TemporaryDirectory() as folder:
-        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)  # deformable convolutions have some
+        options = export.SAVE_OPTIONS
         tf.saved_model.save(tf.Module(), folder, signatures={"raw": export.freeze(run)}, options=options)
         return tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["raw"]).convert()
 

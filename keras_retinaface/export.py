@@ -28,7 +28,7 @@ _LICENCE = "Apache-2.0"
 # Side in pixels of what stands for an image that cannot be read: the smallest that the network takes.
 _BLANK_SIDE = 32
 # What is exported is not trained any more, and tracing the gradients of deformable convolutions takes minutes.
-_SAVE_OPTIONS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+SAVE_OPTIONS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
 
 
 def saved_model(model, path: str | os.PathLike, detection: config_lib.Detection) -> None:
@@ -122,7 +122,7 @@ def _convert(model, detection, image_size, quantize, samples, float_layers) -> b
         serve = freeze(serving.make(model, detection, batch_size=1, image_size=image_size))
     with tempfile.TemporaryDirectory() as folder:
         # Only a converter that starts from a SavedModel keeps the names of inputs and outputs.
-        tf.saved_model.save(tf.Module(), folder, signatures={"serving_default": serve}, options=_SAVE_OPTIONS)
+        tf.saved_model.save(tf.Module(), folder, signatures={"serving_default": serve}, options=SAVE_OPTIONS)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         if quantize == "int8":
@@ -262,7 +262,7 @@ def _save(model, path: str | os.PathLike, signatures: dict) -> None:
     module = tf.Module()
     module.model = model.detector()  # keeps the variables that the signatures capture
     functions = {name: function.get_concrete_function() for name, function in signatures.items()}
-    tf.saved_model.save(module, str(path), signatures=functions, options=_SAVE_OPTIONS)
+    tf.saved_model.save(module, str(path), signatures=functions, options=SAVE_OPTIONS)
 
 
 @contextlib.contextmanager

@@ -15,15 +15,23 @@ def fold_norms(model: keras.Model) -> None:
     Args:
         model: a RetinaFace; its outputs stay the same up to rounding.
     """
-    for norm in model.layers:
-        if not isinstance(norm, keras.layers.BatchNormalization):
-            continue
-        convolution = model.get_layer(norm.name[: -len("_bn")])
+    for convolution, norm in pairs(model):
         gamma, beta, mean, variance = (variable.numpy() for variable in norm.weights)
         slope = gamma / np.sqrt(variance + norm.epsilon)
-        # A depthwise kernel is [h, w, channels, 1], an ordinary one [h, w, in, out].
-        is_depthwise = isinstance(convolution, keras.layers.DepthwiseConv2D)
-        kernel = convolution.weights[0].numpy()
-        convolution.weights[0].assign(kernel * (slope[:, None] if is_depthwise else slope))
+        scale_filters(convolution, slope)
         ones = np.ones_like(gamma)
         norm.set_weights([ones, beta - mean * slope, 0 * ones, ones - norm.epsilon])
+
+
+def pairs(model: keras.Model) -> list[tuple[keras.layers.Layer, keras.layers.Layer]]:
+    """Returns every convolution that a batch norm follows, with that norm."""
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    return [(model.get_layer(norm.name[: -len("_bn")]), norm) for norm in norms]
+
+
+def scale_filters(convolution: keras.layers.Layer, factors: np.ndarray) -> None:
+    """Multiplies every filter of an ordinary or depthwise convolution by its factor, `[filters]`."""
+    kernel = convolution.weights[0].numpy()
+    # A depthwise kernel is [h, w, channels, 1], an ordinary one [h, w, in, out].
+    is_depthwise = isinstance(convolution, keras.layers.DepthwiseConv2D)
+    convolution.weights[0].assign(kernel * (factors[:, None] if is_depthwise else factors))

@@ -12,6 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_retinaface import folding
+
 # Euclidean length of every filter afterwards: that of He initialisation. Under a norm the length changes nothing but
 # how far a step of a given learning rate turns the filter.
 _FILTER_LENGTH = np.sqrt(2.0)
@@ -27,23 +29,18 @@ def unfold_norms(model: keras.Model, batches: Iterable[np.ndarray]) -> None:
     Raises:
         ValueError: if there are no images.
     """
-    pairs = [
-        (model.get_layer(layer.name[: -len("_bn")]), layer)
-        for layer in model.layers
-        if isinstance(layer, keras.layers.BatchNormalization)
-    ]
+    pairs = folding.pairs(model)
     statistics = _statistics(model, [norm.input for _, norm in pairs], batches)
     for (convolution, norm), (mean, variance) in zip(pairs, statistics):
         gamma, beta, old_mean, old_variance = (variable.numpy() for variable in norm.weights)
         kernel = convolution.weights[0].numpy()
-        # A depthwise kernel is [h, w, channels, 1], an ordinary one [h, w, in, out].
         is_depthwise = isinstance(convolution, keras.layers.DepthwiseConv2D)
         axes = (0, 1, 3) if is_depthwise else (0, 1, 2)
         length = np.sqrt(np.sum(np.square(kernel), axis=axes))
         scale = np.where(length > 0, _FILTER_LENGTH / np.maximum(length, 1e-12), 1.0).astype(np.float32)
         slope = gamma / np.sqrt(old_variance + norm.epsilon)
         new_variance = variance * np.square(scale)
-        convolution.weights[0].assign(kernel * (scale[:, None] if is_depthwise else scale))
+        folding.scale_filters(convolution, scale)
         norm.set_weights(
             [
                 slope * np.sqrt(new_variance + norm.epsilon) / scale,
