@@ -206,10 +206,11 @@ def draw(rows: list[dict], ap: dict, path: pathlib.Path) -> None:
     times = {row["name"]: row["ms"] for row in rows if row["size"] == _AP_SIZE.value and row["threads"] == "1"}
     for axis, subset in zip(axes, ("easy", "medium", "hard")):
         for name in (name for name in times if name in ap):
-            axis.scatter(times[name], ap[name][subset])
-            axis.annotate(name, (times[name], ap[name][subset]), fontsize=7, xytext=(3, 3), textcoords="offset points")
+            axis.scatter(times[name], ap[name][subset], label=name, alpha=0.8)
         axis.set(title=subset, xlabel=f"ms a photo of {_AP_SIZE.value}, one thread", ylabel="AP")
-    figure.tight_layout()
+    # Several detectors lie on one another: names beside the points would too.
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=4, fontsize=8, frameon=False)
+    figure.tight_layout(rect=(0, 0.12, 1, 1))
     figure.savefig(path, dpi=120)
 
 
