@@ -209,7 +209,7 @@ def draw(rows: list[dict], ap: dict, path: pathlib.Path) -> None:
             axis.scatter(times[name], ap[name][subset], label=name, alpha=0.8)
         axis.set(title=subset, xlabel=f"ms a photo of {_AP_SIZE.value}, one thread", ylabel="AP")
     # Several detectors lie on one another: names beside the points would too.
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=4, fontsize=8, frameon=False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncol=4, fontsize=8, frameon=False)
     figure.tight_layout(rect=(0, 0.12, 1, 1))
     figure.savefig(path, dpi=120)
 
