@@ -49,6 +49,11 @@ _SCORE_THRESHOLD = flags.DEFINE_float(
 _IOU_THRESHOLD = flags.DEFINE_float(
     "iou_threshold", config_lib.Detection.iou_threshold, "Of two detections that overlap more, the better stays."
 )
+_VOTING_IOU = flags.DEFINE_float(
+    "voting_iou",
+    config_lib.Detection.voting_iou,
+    "Average the boxes that overlap the best one of a face by this or more: 0.5 fits small faces better. 0: none.",
+)
 _MAX_FACES = flags.DEFINE_integer("max_faces", config_lib.Detection.max_faces, "Rows of the outputs.")
 _JSON = flags.DEFINE_string("json", None, "File for the measured differences.")
 
@@ -62,7 +67,9 @@ def export_all() -> dict[str, dict]:
     """Writes what the flags ask for; returns the parity of each file."""
     from keras_retinaface import export
 
-    detection = config_lib.Detection(_SCORE_THRESHOLD.value, _IOU_THRESHOLD.value, _MAX_FACES.value)
+    detection = config_lib.Detection(
+        _SCORE_THRESHOLD.value, _IOU_THRESHOLD.value, _MAX_FACES.value, voting_iou=_VOTING_IOU.value
+    )
     sizes = [_parse_size(text) for text in _IMAGE_SIZE.value]
     model = runtime.load_keras(_MODEL.value)
     output = pathlib.Path(_OUTPUT.value)

@@ -31,6 +31,7 @@ PAPER_SCALES = "--scales=500,800,1100,1400,1700"
 # Name -> flags of evaluate_main.py.
 OPTIONS = {
     "original": [],
+    "original, voting": ["--voting_iou=0.5"],
     "long side 640": ["--image_size=640"],
     "1100 x 1650": ["--image_size=1100,1650"],
     "faces from 16 px": ["--min_face=16"],

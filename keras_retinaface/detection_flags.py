@@ -45,6 +45,12 @@ def define(
         "voting": flags.DEFINE_bool(
             "voting", False, "Average a face over scales, flips and tiles instead of taking the best."
         ),
+        "voting_iou": flags.DEFINE_float(
+            "voting_iou",
+            config.Detection.voting_iou,
+            "Within one picture, average the boxes that overlap the best one of a face by this or more: 0.5 fits small "
+            "faces better. 0 takes the best one. Of an exported model, its export decides.",
+        ),
         "tile": flags.DEFINE_integer("tile", None, "Cut images larger than this into overlapping tiles; pixels."),
     }
     num_threads = flags.DEFINE_integer(
@@ -67,6 +73,7 @@ def define(
             use_voting=values["voting"],
             tile=values["tile"],
             min_face=values["min_face"],
+            voting_iou=values["voting_iou"],
             num_threads=num_threads.value,
             mesh=mesh,
         )

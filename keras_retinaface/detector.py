@@ -60,9 +60,12 @@ class Detector:
         tile: largest side of a picture, pixels; larger ones are cut into overlapping tiles. None: never.
         min_face: faces whose shorter side is under this many pixels are dropped.
         num_threads: of LiteRT (default one) or TensorFlow (default all).
+        voting_iou: whether, within one picture, a face's box is the mean of all candidates that overlap the best one by
+            this or more, weighted by squared score: 0.5 fits small faces better. 0 takes the best one as it is.
         mesh: whether each face gets a mesh, which needs a Keras model with a dense head and no mirrored views.
 
-    An exported model carries the thresholds of its export: stricter ones here still apply, laxer ones cannot.
+    An exported model carries the thresholds of its export: stricter ones here still apply, laxer ones cannot. It votes
+    if its export says so.
 
     Raises:
         ValueError: if an option is out of range or the model cannot be opened.
@@ -82,11 +85,12 @@ class Detector:
         tile: int | None = None,
         min_face: float = 0.0,
         num_threads: int | None = None,
+        voting_iou: float = config_lib.Detection.voting_iou,
         mesh: bool = False,
     ):
         if mesh and use_flip:
             raise ValueError("`use_flip` and `mesh` exclude each other: codes of mirrored faces cannot be turned back")
-        self._detection = config_lib.Detection(score_threshold, iou_threshold, max_faces)
+        self._detection = config_lib.Detection(score_threshold, iou_threshold, max_faces, voting_iou=voting_iou)
         self._image_size, self._scales = image_size, tuple(scales)
         self._use_flip, self._use_voting, self._tile, self._min_face = use_flip, use_voting, tile, min_face
         self._views((480, 640))  # a wrong option shows here, not at the first image

@@ -110,13 +110,17 @@ def open_model(
         has_dense: whether to run the dense head, which exported models do not hold.
 
     Raises:
-        ValueError: if the model is of no known kind or cannot be read, or has no dense head when one is wanted.
+        ValueError: if the model is of no known kind or cannot be read, has no dense head when one is wanted, or is an
+            export and `detection` asks for voting, which an export fixes.
     """
     if not isinstance(model, (str, pathlib.Path)):
         return KerasRuntime(model, detection, has_dense=has_dense)
     path = pathlib.Path(model)
-    if has_dense and (path.suffix == ".tflite" or (path / "saved_model.pb").is_file()):
+    is_export = path.suffix == ".tflite" or (path / "saved_model.pb").is_file()
+    if has_dense and is_export:
         raise ValueError(f"`mesh` needs a Keras model, for exports hold no dense head. Received: {str(model)!r}")
+    if detection.voting_iou and is_export:
+        raise ValueError(f"`voting_iou` is fixed at export: give it to export_main.py. Received: {str(model)!r}")
     if path.suffix == ".tflite":
         return LiteRtRuntime(str(path), num_threads)
     if num_threads:

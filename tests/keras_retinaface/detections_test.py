@@ -1,4 +1,7 @@
+import dataclasses
+
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from keras_retinaface import config as config_lib
@@ -80,6 +83,35 @@ def test_equals_a_slow_numpy_twin():
     count = int(found["count"][0])
     assert count == len(kept)
     np.testing.assert_allclose(found["boxes"][0, :count], decoded[kept], atol=1e-3)
+
+
+def test_a_face_is_the_mean_of_what_overlaps_it():
+    deltas = np.zeros((1, 6, 4))
+    deltas[0, 1, 0] = -3.75  # moves the second anchor by 6 px to the left, to 2 px right of the first: overlap 7/9
+    voting = dataclasses.replace(DETECTION, voting_iou=0.5)
+    # The third does not overlap enough, the others would but are under the threshold of the scores.
+    outputs = _outputs([[0.9, 0.6, 0.8, 0.2, 0.3, 0.1]], deltas)
+    found = detections.decode(outputs, SIZE, ANCHORS, voting)
+    shift = 2.0 * 0.36 / (0.81 + 0.36)
+    np.testing.assert_array_equal(found["count"], [2])
+    np.testing.assert_allclose(found["boxes"][0, 0], [-4 + shift, -4, 12 + shift, 12], atol=1e-5)
+    np.testing.assert_allclose(found["boxes"][0, 1:], [[12, -4, 28, 12], [0] * 4, [0] * 4], atol=1e-5)
+    plain = detections.decode(outputs, SIZE, ANCHORS, DETECTION)
+    for name in ("scores", "landmarks", "count"):
+        np.testing.assert_array_equal(found[name], plain[name])
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.5, 1.0])
+def test_voting_without_faces_or_with_scores_near_zero_is_finite(threshold):
+    voting = config_lib.Detection(score_threshold=threshold, max_faces=4, voting_iou=0.5)
+    for probability in (1e-30, 0.4):
+        found = detections.decode(_outputs([[probability] * 6]), SIZE, ANCHORS, voting)
+        plain = detections.decode(
+            _outputs([[probability] * 6]), SIZE, ANCHORS, dataclasses.replace(voting, voting_iou=0.0)
+        )
+        # Neighbours overlap by a third, so each face votes alone.
+        np.testing.assert_allclose(found["boxes"], plain["boxes"], atol=1e-4)
+        np.testing.assert_array_equal(found["count"], plain["count"])
 
 
 def test_a_kept_face_brings_its_anchor_and_its_row_of_the_dense_head():

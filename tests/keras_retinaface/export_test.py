@@ -185,6 +185,24 @@ def test_layers_stay_in_float_on_request(model, images, tmp_path):
         export.tflite(model, path, DETECTION, float_layers=["box_P9"], **arguments)
 
 
+@pytest.mark.parametrize("quantize", ["none", "int8"])
+def test_an_export_votes(model, crowd, tmp_path, quantize):
+    path = tmp_path / "voting.tflite"
+    voting = config_lib.Detection(voting_iou=0.5)
+    images = crowd[:3]
+    export.tflite(model, path, voting, image_size=(480, 640), quantize=quantize, calibration_images=images)
+    report = export.parity(model, path, voting, images)
+    assert tflite_file.read_metadata(path)["voting_iou"] == 0.5
+    if quantize == "none":
+        _check(report)
+        # The boxes are others than those of the best candidates.
+        assert export.parity(model, path, DETECTION, images)["box"] > 0.5
+    else:
+        assert report["faces"] > 20 and report["unmatched"] <= 1 and report["box_mean"] < 2
+    with pytest.raises(ValueError, match="`voting_iou` is fixed at export: give it to export_main.py. Received: "):
+        detector.Detector(str(path), voting_iou=0.5)
+
+
 def test_thresholds_of_the_export_hold(model, tmp_path, images):
     path = tmp_path / "strict.tflite"
     export.tflite(model, path, config_lib.Detection(max_faces=5), image_size=(480, 640))
