@@ -72,11 +72,11 @@ def _unstack(rows: tf.Tensor, batch_size: int) -> list[tf.Tensor]:
 def _decode_image(logits, box_deltas, landmark_deltas, image_size, anchors, detection):
     """Decodes one image: `[A]`, `[A, 4]`, `[A, 5, 2]` -> what `decode` gives, kept rows, their anchors."""
     # Only anchors that can become a face are decoded, and only theirs are worked out: in a .tflite file a table of all
-    # anchors of a large image would be bigger than the weights. Scores come last, for what suppression keeps.
-    num_candidates = tf.minimum(detection.max_candidates, tf.shape(logits)[0])
-    if logits.shape[0] is not None:
-        num_candidates = min(detection.max_candidates, logits.shape[0])
-    logits, order = tf.math.top_k(logits, num_candidates)
+    # anchors of a large image would be bigger than the weights. Scores come last, for what suppression keeps. Few are
+    # over the threshold, and choosing a fixed number took a tenth of the network's time; one at least, because a kernel
+    # may not take empty tensors.
+    num_likely = tf.reduce_sum(tf.cast(logits > _logit(detection.score_threshold), tf.int32))
+    logits, order = tf.math.top_k(logits, tf.clip_by_value(num_likely, 1, detection.max_candidates))
     anchor_boxes = anchor.at(order, image_size, anchors.strides, anchors.sizes)
     boxes = box.decode(tf.gather(box_deltas, order), anchor_boxes, anchors.variances)
     # The op wants yx order, but overlap does not change when both boxes swap their axes. Version 4 is the one that
@@ -113,18 +113,13 @@ def _vote(kept_boxes, count, boxes, logits, detection) -> tf.Tensor:
 
     Box voting of Gidaris and Komodakis, 2015 (arXiv 1505.01749, section 4.4), with squared scores as weights.
     """
-    # Only what can vote is compared, since all pairs would take longer than the network. One at least: a kernel may not
-    # take empty tensors.
     num_kept = tf.maximum(count, 1)
-    num_voters = tf.reduce_sum(tf.cast(logits > _logit(detection.score_threshold), tf.int32))
-    num_voters = tf.maximum(num_voters, 1)  # candidates come sorted
-    best, voters = kept_boxes[:num_kept], boxes[:num_voters]
-    weights = tf.exp(-2.0 * tf.math.log(1.0 + tf.exp(-logits[:num_voters])))
-    is_same = tf.cast(box.iou(best, voters) >= detection.voting_iou, tf.float32)
-    weights = is_same * weights  # [K, V]
+    best = kept_boxes[:num_kept]
+    weights = tf.exp(-2.0 * tf.math.log(1.0 + tf.exp(-logits)))
+    weights *= tf.cast(box.iou(best, boxes) >= detection.voting_iou, tf.float32)  # [K, C]
     total = tf.reduce_sum(weights, axis=1, keepdims=True)
     # Scores near zero have a square of zero.
-    means = tf.where(total > 0.0, tf.math.divide_no_nan(tf.matmul(weights, voters), total), best)
+    means = tf.where(total > 0.0, tf.math.divide_no_nan(tf.matmul(weights, boxes), total), best)
     return tf.concat([means, kept_boxes[num_kept:]], axis=0)
 
 
