@@ -15,10 +15,11 @@ function draw(image, width, height, faces) {
   context.lineWidth = Math.max(2, width / 400);
   context.strokeStyle = 'rgb(80, 220, 80)';
   context.fillStyle = 'rgb(255, 60, 60)';
+  const dot = Math.max(4, width / 300);
   for (const {box: [x1, y1, x2, y2], landmarks} of faces) {
     context.strokeRect(x1, y1, x2 - x1, y2 - y1);
     for (const [x, y] of landmarks) {
-      context.fillRect(x - 2, y - 2, 4, 4);
+      context.fillRect(x - dot / 2, y - dot / 2, dot, dot);
     }
   }
 }
