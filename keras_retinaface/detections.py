@@ -116,26 +116,11 @@ def _vote(kept_boxes, count, boxes, logits, detection) -> tf.Tensor:
     num_kept = tf.maximum(count, 1)
     best = kept_boxes[:num_kept]
     weights = tf.exp(-2.0 * tf.math.log(1.0 + tf.exp(-logits)))
-    weights *= tf.cast(_overlaps(best, boxes) >= detection.voting_iou, tf.float32)  # [K, C]
+    weights *= tf.cast(box.iou(best, boxes) >= detection.voting_iou, tf.float32)  # [K, C]
     total = tf.reduce_sum(weights, axis=1, keepdims=True)
     # Scores near zero have a square of zero.
     means = tf.where(total > 0.0, tf.math.divide_no_nan(tf.matmul(weights, boxes), total), best)
     return tf.concat([means, kept_boxes[num_kept:]], axis=0)
-
-
-def _overlaps(boxes: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
-    """Computes `box.iou` of `[K, 4]` and `[C, 4]` without minimum and maximum.
-
-    Those want one scale for what they compare: TFLite's quantiser gives it to them even where it is told to leave all
-    in float32, and the boxes of an int8 export that votes would lie on a grid of 256 places.
-    """
-    others = tf.transpose(others)
-    x1, y1, x2, y2 = (boxes[:, side : side + 1] for side in range(4))  # [K, 1]
-    left, top, right, bottom = (others[side : side + 1] for side in range(4))  # [1, C]
-    width = tf.nn.relu(x2 - tf.nn.relu(x2 - right) - left - tf.nn.relu(x1 - left))  # [K, C]
-    height = tf.nn.relu(y2 - tf.nn.relu(y2 - bottom) - top - tf.nn.relu(y1 - top))
-    shared = width * height
-    return tf.math.divide_no_nan(shared, (x2 - x1) * (y2 - y1) + (right - left) * (bottom - top) - shared)
 
 
 def _logit(probability: float) -> float:

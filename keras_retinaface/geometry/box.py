@@ -30,11 +30,17 @@ def iou(boxes: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
     Returns:
         float32 `[..., N, M]` in [0, 1]; 0 where either box is empty.
     """
-    top_left = tf.maximum(boxes[..., :, None, :2], others[..., None, :, :2])
-    bottom_right = tf.minimum(boxes[..., :, None, 2:], others[..., None, :, 2:])
-    size = tf.maximum(bottom_right - top_left, 0.0)  # [..., N, M, 2]
-    intersection = size[..., 0] * size[..., 1]
-    union = area(boxes)[..., :, None] + area(others)[..., None, :] - intersection
+    # Without minimum and maximum: those want one scale for what they compare, and TFLite's quantiser gives it to them
+    # even where it is told to leave all in float32; boxes would lie on a grid of 256 places.
+    x1, y1, x2, y2 = (boxes[..., side : side + 1] for side in range(4))  # [..., N, 1]
+    others = tf.linalg.matrix_transpose(others)
+    left, top, right, bottom = (others[..., side : side + 1, :] for side in range(4))  # [..., 1, M]
+    width = tf.nn.relu(x2 - tf.nn.relu(x2 - right) - left - tf.nn.relu(x1 - left))  # [..., N, M]
+    height = tf.nn.relu(y2 - tf.nn.relu(y2 - bottom) - top - tf.nn.relu(y1 - top))
+    intersection = width * height
+    areas = tf.nn.relu(x2 - x1) * tf.nn.relu(y2 - y1)
+    other_areas = tf.nn.relu(right - left) * tf.nn.relu(bottom - top)
+    union = areas + other_areas - intersection
     return tf.math.divide_no_nan(intersection, union)
 
 
