@@ -21,7 +21,7 @@ class SubtractMean(keras.layers.Layer):
     def call(self, image: tf.Tensor) -> tf.Tensor:
         """Subtracts the mean from `[B, H, W, 3]`."""
         image = tf.cast(image, self.compute_dtype)
-        # Row by row: a subtraction that repeats three numbers costs TFLite three times what one that repeats a row does.
+        # Row by row: to repeat three numbers over an image costs TFLite three times what it costs to repeat a row.
         batch, height, width, channels = tf.unstack(tf.shape(image))
         row = tf.tile(tf.constant(self.mean, self.compute_dtype), [width])
         rows = tf.reshape(image, [batch, height, width * channels]) - row
