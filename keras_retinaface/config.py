@@ -528,6 +528,7 @@ _PAPER_STRIDES = (4, 8, 16, 32, 64)
 _PAPER_ANCHORS = Anchors(strides=_PAPER_STRIDES, sizes=_octave_sizes(_PAPER_STRIDES))
 _MOBILENET025 = Config()
 _MOBILENET025_DENSE = _MOBILENET025.replace(dense=True, dense_channels=64)
+_MOBILENET025_FAST = _MOBILENET025.replace(pyramid_channels=32)
 
 
 def _paper(backbone: str) -> Config:
@@ -543,6 +544,7 @@ PRESETS = {
     "mobilenet025": _MOBILENET025,
     "mobilenet025_public": _MOBILENET025,
     "mobilenet025_dense": _MOBILENET025_DENSE,
+    "mobilenet025_fast": _MOBILENET025_FAST,
     "paper_resnet50": _paper("resnet50"),
     "paper_resnet152": _paper("resnet152"),
 }

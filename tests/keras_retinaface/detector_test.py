@@ -35,8 +35,9 @@ def test_finds_exactly_the_annotated_faces(photos, public, name, num_faces):
         assert left_eye[0] < right_eye[0] and left_mouth[0] < right_mouth[0] and left_eye[1] < nose[1] < left_mouth[1]
 
 
-def test_finds_all_29_of_the_solvay_conference(photos, public):
-    faces = public.detect(image_file.read(photos / "solvay1927.jpg"))
+@pytest.mark.parametrize("preset", ["mobilenet025", "mobilenet025_public", "mobilenet025_fast"])
+def test_finds_all_29_of_the_solvay_conference(photos, preset):
+    faces = detector.Detector(preset).detect(image_file.read(photos / "solvay1927.jpg"))
     overlaps = box.iou(_annotated(photos, "solvay1927.jpg"), np.stack([face.box for face in faces])).numpy()
     assert len(overlaps) == 29 and overlaps.max(1).min() > 0.6
     scores = [face.score for face in faces]

@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_retinaface import config, presets, weights
+from tools import distill
+
+PHOTOS = ["examples/photos/fr_obama.jpg", "examples/photos/tfjs_three_people.jpg"]
+
+
+def test_a_student_that_is_its_teacher_has_nothing_to_learn():
+    photo = tf.random.stateless_uniform((1, 96, 128, 3), (1, 2), maxval=255.0)
+    distiller = distill.Distiller(presets.load("mobilenet025"), presets.load("mobilenet025"), has_frozen_norms=True)
+    distiller.compile()
+    found = distiller.evaluate(tf.data.Dataset.from_tensors(photo), return_dict=True, verbose=0)
+    assert [found[name] for name in ("scores", "boxes", "landmarks")] == pytest.approx([0, 0, 0], abs=1e-5)
+    assert found["loss"] == pytest.approx(found["maps"]) and found["maps"] > 0  # seen through random layers
+
+
+def test_a_student_learns_and_its_teacher_does_not():
+    teacher = presets.load("mobilenet025")
+    photo = np.full((64, 64, 3), 120, np.uint8)
+    student = distill.make_student(teacher, config.Config.preset("mobilenet025_fast"), [photo])
+    for layer in distill.backbone(student):
+        layer.trainable = False
+    before = {name: weights.read(model) for name, model in (("teacher", teacher), ("student", student))}
+    data = distill.make_dataset(PHOTOS, (160, 192), 2, student.get_layer("subtract_mean").mean, seed=0)
+    distiller = distill.Distiller(teacher, student, has_frozen_norms=False)
+    losses = []
+    for _ in range(2):
+        distill.teach(distiller, data, 20, 2e-3, lambda: losses.append(float(distiller.metrics[0].result())))
+    assert losses[1] < 0.8 * losses[0]
+    after = weights.read(student)
+    moved = {name.split("/")[0] for name, value in before["student"].items() if not np.array_equal(value, after[name])}
+    assert {"merge_P3", "context_P5_7x7_3_bn", "class_P4"} <= moved and not any(n.startswith("stage") for n in moved)
+    assert all(np.array_equal(value, before["teacher"][name]) for name, value in weights.read(teacher).items())
+
+
+def test_photos_are_cut_and_padded_with_the_mean():
+    mean = (123.0, 117.0, 104.0)
+    batch = next(iter(distill.make_dataset(PHOTOS[:1], (64, 6000), 3, mean, seed=1))).numpy()
+    assert batch.shape == (3, 64, 6000, 3) and batch.min() >= 0 and batch.max() <= 255
+    assert np.allclose(batch[:, :, -1], mean, atol=1e-4)
+    assert not np.allclose(batch[0], batch[1])

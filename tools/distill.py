@@ -1,0 +1,213 @@
+r"""Teaches a lighter network to answer as a shipped one does, on photos that need no labels.
+
+    python -m tools.distill --images=DIR --workdir=runs/fast --output=mobilenet025_fast.npz
+
+The student has the teacher's backbone, to start with its weights too, and a narrower pyramid. First that pyramid alone
+learns, then all of it. What it learns: every score of the teacher, boxes and landmarks where the teacher sees a face,
+and the maps of the context modules, through linear layers that are thrown away.
+
+Source: Distilling the Knowledge in a Neural Network (Hinton et al., 2015); for the maps FitNets (Romero et al., 2015).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+
+import keras
+import tensorflow as tf
+from absl import app, flags, logging
+
+from keras_retinaface import config as config_lib
+from keras_retinaface import folding, image_file, presets, unfolding, validation, weights
+from keras_retinaface import model as model_lib
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("teacher", "mobilenet025", "A preset.")
+flags.DEFINE_string(
+    "student", "mobilenet025_fast", "A preset whose network is to be taught: that of the teacher, but narrower."
+)
+flags.DEFINE_string("images", None, "Folder of photos.")
+flags.DEFINE_string("workdir", None, "Folder for student.keras, written every 500 steps.")
+flags.DEFINE_string("output", None, "The .npz for the weights, norms folded.")
+flags.DEFINE_list(
+    "steps", ["2500", "4500"], "Steps of the pyramid alone, and of all layers; multiples of 500, or under it."
+)
+flags.DEFINE_list("learning_rates", ["2e-3", "5e-4"], "Of Adam in each part; falls to a hundredth along a half cosine.")
+flags.DEFINE_integer("batch_size", 4, "Photos a step.")
+flags.DEFINE_list("image_size", ["640", "768"], "Height and width of what is cut from a photo, pixels.")
+flags.DEFINE_integer("seed", 0, "Of weights, order and changes of the photos.")
+
+_STEPS_PER_EPOCH = 500
+_TERMS = ("scores", "boxes", "landmarks", "maps")
+# What makes boxes, landmarks and maps weigh about as much as scores.
+_WEIGHTS = {"scores": 1.0, "boxes": 1.0, "landmarks": 0.3, "maps": 1.0}
+_SCALES = (0.75, 1.33)
+
+
+class Distiller(keras.Model):
+    """A student beside its teacher, trained by `fit` on batches of images alone.
+
+    Args:
+        teacher: a RetinaFace.
+        student: a RetinaFace with the same anchors and pyramid levels; the only one that learns.
+        has_frozen_norms: whether its norms keep their statistics, as in the exported network.
+    """
+
+    def __init__(self, teacher: model_lib.RetinaFace, student: model_lib.RetinaFace, has_frozen_norms: bool):
+        super().__init__()
+        teacher.trainable = False
+        self._has_frozen_norms = has_frozen_norms
+        self._teacher, self._student = _with_maps(teacher), _with_maps(student)
+        self._project = [
+            keras.layers.Conv2D(teacher.config.network.pyramid_channels, 1, name=f"project_{name}")
+            for name in _map_names(teacher)
+        ]
+        self._trackers = {name: keras.metrics.Mean(name=name) for name in ("loss", *_TERMS)}
+
+    def call(self, inputs, training=None):
+        """Returns the outputs and maps of teacher and student for images `[B, H, W, 3]`, RGB 0..255."""
+        wanted = self._teacher(inputs, training=False)
+        found = self._student(inputs, training=training and not self._has_frozen_norms)
+        maps = [project(x) for project, x in zip(self._project, found["maps"])]
+        return wanted, {**found, "maps": maps}
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Computes the weighted sum of `_TERMS`."""
+        wanted, found = y_pred
+        logits, taught = (rows["scores"][..., 1] - rows["scores"][..., 0] for rows in (found, wanted))
+        is_face = tf.sigmoid(taught)  # [B, A]
+        # The teacher's own entropy is taken off, so that zero means agreement.
+        cross = tf.nn.sigmoid_cross_entropy_with_logits(labels=is_face, logits=logits)
+        cross -= tf.nn.sigmoid_cross_entropy_with_logits(labels=is_face, logits=taught)
+        distances = {
+            "scores": cross,
+            "boxes": is_face * tf.reduce_mean(tf.abs(found["box_deltas"] - wanted["box_deltas"]), -1),
+            "landmarks": is_face
+            * tf.reduce_mean(tf.abs(found["landmark_deltas"] - wanted["landmark_deltas"]), (-1, -2)),
+        }
+        # Of a batch without faces every mean is near zero, not a quotient of two small numbers.
+        num_faces = tf.reduce_sum(is_face) + tf.cast(tf.shape(is_face)[0], tf.float32)
+        terms = {name: tf.reduce_sum(distance) / num_faces for name, distance in distances.items()}
+        terms["maps"] = tf.add_n(
+            [
+                tf.reduce_mean(tf.square(ours - theirs)) / (tf.reduce_mean(tf.square(theirs)) + 1e-6)
+                for ours, theirs in zip(found["maps"], wanted["maps"])
+            ]
+        )
+        loss = tf.add_n([_WEIGHTS[name] * terms[name] for name in _TERMS])
+        for name, value in {**terms, "loss": loss}.items():
+            self._trackers[name].update_state(value)
+        return loss
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """Returns the means of the epoch so far."""
+        return {name: tracker.result() for name, tracker in self._trackers.items()}
+
+    @property
+    def metrics(self):
+        """The trackers, which an epoch starts anew."""
+        return list(self._trackers.values())
+
+
+def _map_names(model: model_lib.RetinaFace) -> list[str]:
+    return [
+        layer.name for layer in model.layers if layer.name.startswith("context_") and layer.name.endswith("_concat")
+    ]
+
+
+def _with_maps(model: model_lib.RetinaFace) -> keras.Model:
+    maps = [model.get_layer(name).output for name in _map_names(model)]
+    return keras.Model(model.input, {**model.output, "maps": maps})
+
+
+def make_student(teacher: model_lib.RetinaFace, config: config_lib.Config, photos: list) -> model_lib.RetinaFace:
+    """Builds a network and gives its backbone the teacher's weights, with norms that fit the photos `[H, W, 3]`."""
+    unfolding.unfold_norms(teacher, [photo[None] for photo in photos])
+    student = model_lib.RetinaFace(config)
+    for layer in backbone(student):
+        layer.set_weights(teacher.get_layer(layer.name).get_weights())
+    return student
+
+
+def backbone(model: model_lib.RetinaFace) -> list[keras.layers.Layer]:
+    """Returns the layers that a student takes over."""
+    return [layer for layer in model.layers if layer.name.startswith("stage")]
+
+
+def make_dataset(paths: list[str], image_size: tuple[int, int], batch_size: int, mean, seed: int) -> tf.data.Dataset:
+    """Cuts parts of photos without end: scaled, mirrored and brightened at random, padded with `mean`.
+
+    Returns:
+        float32 `[batch_size, *image_size, 3]`, RGB 0..255.
+    """
+
+    def cut(path, seeds):
+        image = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
+        image = tf.cast(tf.ensure_shape(image, [None, None, 3]), tf.float32)
+        draw = tf.random.stateless_uniform([5], seeds)
+        low, high = (math.log(scale) for scale in _SCALES)
+        scale = tf.where(draw[0] < 0.5, 1.0, tf.exp(low + (high - low) * draw[1]))
+        size = tf.cast(tf.round(tf.cast(tf.shape(image)[:2], tf.float32) * scale), tf.int32)
+        image = tf.image.resize(image, size, antialias=True)
+        image = tf.cond(draw[2] < 0.5, lambda: image[:, ::-1], lambda: image)
+        image = tf.clip_by_value(image * (0.8 + 0.4 * draw[3]) + 32 * (draw[4] - 0.5), 0.0, 255.0)
+        missing = tf.maximum(tf.constant(image_size) - size, 0)
+        image = tf.pad(image - mean, [[0, missing[0]], [0, missing[1]], [0, 0]]) + mean
+        return tf.image.stateless_random_crop(image, (*image_size, 3), seeds + 1)
+
+    files = tf.data.Dataset.from_tensor_slices(paths).shuffle(len(paths), seed=seed).repeat()
+    seeds = tf.data.Dataset.random(seed=seed).batch(2, drop_remainder=True).map(lambda pair: tf.cast(pair, tf.int32))
+    pictures = tf.data.Dataset.zip((files, seeds)).map(cut, num_parallel_calls=2)
+    return pictures.batch(batch_size, drop_remainder=True).prefetch(2)
+
+
+def teach(distiller: Distiller, dataset: tf.data.Dataset, steps: int, learning_rate: float, save) -> None:
+    """Takes the steps, and calls `save` every 500 of them.
+
+    Raises:
+        ValueError: if the steps are over 500 and not a multiple of it.
+    """
+    per_epoch = min(steps, _STEPS_PER_EPOCH)
+    if steps % per_epoch:
+        raise ValueError(f"`steps` must be multiples of {_STEPS_PER_EPOCH}, or under it. Received: {steps}")
+    warmup = min(200, steps // 4)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0, steps - warmup, alpha=0.01, warmup_target=learning_rate, warmup_steps=warmup
+    )
+    distiller.compile(optimizer=keras.optimizers.Adam(schedule, global_clipnorm=5.0))
+    saver = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: save())
+    distiller.fit(dataset, epochs=steps // per_epoch, steps_per_epoch=per_epoch, callbacks=[saver])
+
+
+def main(argv):
+    """Teaches both parts, and writes the weights."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    keras.utils.set_random_seed(FLAGS.seed)
+    os.makedirs(FLAGS.workdir, exist_ok=True)
+    paths = image_file.find(FLAGS.images)
+    if not paths:
+        raise app.UsageError(f"--images: no images in {FLAGS.images}")
+    teacher = presets.load(FLAGS.teacher)
+    student = make_student(
+        teacher,
+        config_lib.Config.preset(FLAGS.student),
+        [image_file.read(path) for path in paths[:: -(-len(paths) // 50)]],
+    )
+    height, width = (int(side) for side in FLAGS.image_size)
+    mean, path = student.get_layer("subtract_mean").mean, os.path.join(FLAGS.workdir, "student.keras")
+    dataset = make_dataset(paths, (height, width), FLAGS.batch_size, mean, FLAGS.seed)
+    logging.info("%d photos; a student of %d weights", len(paths), student.count_params())
+    for part, (steps, rate) in enumerate(zip(FLAGS.steps, FLAGS.learning_rates)):
+        for layer in backbone(student):
+            layer.trainable = part > 0
+        distiller = Distiller(teacher, student, has_frozen_norms=part > 0)
+        teach(distiller, dataset, int(steps), float(rate), lambda: validation.save(student, path))
+    folding.fold_norms(student)
+    weights.save(student, FLAGS.output)
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["images", "workdir", "output"])
+    app.run(main)
