@@ -177,7 +177,7 @@ def teach(distiller: Distiller, dataset: tf.data.Dataset, steps: int, learning_r
     )
     distiller.compile(optimizer=keras.optimizers.Adam(schedule, global_clipnorm=5.0))
     saver = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: save())
-    distiller.fit(dataset, epochs=steps // per_epoch, steps_per_epoch=per_epoch, callbacks=[saver])
+    distiller.fit(dataset, epochs=steps // per_epoch, steps_per_epoch=per_epoch, callbacks=[saver], shuffle=False)
 
 
 def main(argv):
