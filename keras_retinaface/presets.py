@@ -46,7 +46,7 @@ _FINE_TUNED = Preset(
 
 _FAST = Preset(
     file="mobilenet025_fast.npz",
-    sha256="10d85bb74d50abf3f51c812beb150fcad98f7269380c3758083f7f5f194ca879",
+    sha256="a1e39ce2d3fb8461537a183f533afcf525bf38b7d6cce8c2215876d66d003b11",
     source="tools/distill.py: taught by mobilenet025, whose backbone it has, on WIDER FACE training images",
     licence="MIT AND Apache-2.0",
 )

@@ -19,7 +19,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 from keras_retinaface import config as config_lib
-from keras_retinaface import folding, image_file, presets, unfolding, validation, weights
+from keras_retinaface import folding, image_file, presets, runtime, unfolding, validation, weights
 from keras_retinaface import model as model_lib
 
 FLAGS = flags.FLAGS
@@ -34,14 +34,15 @@ flags.DEFINE_list(
     "steps", ["2500", "4500"], "Steps of the pyramid alone, and of all layers; multiples of 500, or under it."
 )
 flags.DEFINE_list("learning_rates", ["2e-3", "5e-4"], "Of Adam in each part; falls to a hundredth along a half cosine.")
+flags.DEFINE_string("init", None, "A student.keras to go on from; gives --steps and --learning_rates one number each.")
+flags.DEFINE_float("landmark_weight", 0.3, "Of landmarks; scores and boxes weigh 1.")
+flags.DEFINE_float("map_weight", 1.0, "Of the maps of the context modules.")
 flags.DEFINE_integer("batch_size", 4, "Photos a step.")
 flags.DEFINE_list("image_size", ["640", "768"], "Height and width of what is cut from a photo, pixels.")
 flags.DEFINE_integer("seed", 0, "Of weights, order and changes of the photos.")
 
 _STEPS_PER_EPOCH = 500
 _TERMS = ("scores", "boxes", "landmarks", "maps")
-# What makes boxes, landmarks and maps weigh about as much as scores.
-_WEIGHTS = {"scores": 1.0, "boxes": 1.0, "landmarks": 0.3, "maps": 1.0}
 _SCALES = (0.75, 1.33)
 
 
@@ -52,10 +53,21 @@ class Distiller(keras.Model):
         teacher: a RetinaFace.
         student: a RetinaFace with the same anchors and pyramid levels; the only one that learns.
         has_frozen_norms: whether its norms keep their statistics, as in the exported network.
+        landmark_weight: of landmarks, beside scores and boxes of 1.
+        map_weight: of the maps.
     """
 
-    def __init__(self, teacher: model_lib.RetinaFace, student: model_lib.RetinaFace, has_frozen_norms: bool):
+    def __init__(
+        self,
+        teacher: model_lib.RetinaFace,
+        student: model_lib.RetinaFace,
+        *,
+        has_frozen_norms: bool,
+        landmark_weight: float = 0.3,
+        map_weight: float = 1.0,
+    ):
         super().__init__()
+        self._weights_of_terms = {"scores": 1.0, "boxes": 1.0, "landmarks": landmark_weight, "maps": map_weight}
         teacher.trainable = False
         self._has_frozen_norms = has_frozen_norms
         self._teacher, self._student = _with_maps(teacher), _with_maps(student)
@@ -95,7 +107,7 @@ class Distiller(keras.Model):
                 for ours, theirs in zip(found["maps"], wanted["maps"])
             ]
         )
-        loss = tf.add_n([_WEIGHTS[name] * terms[name] for name in _TERMS])
+        loss = tf.add_n([self._weights_of_terms[name] * terms[name] for name in _TERMS])
         for name, value in {**terms, "loss": loss}.items():
             self._trackers[name].update_state(value)
         return loss
@@ -190,19 +202,26 @@ def main(argv):
     if not paths:
         raise app.UsageError(f"--images: no images in {FLAGS.images}")
     teacher = presets.load(FLAGS.teacher)
-    student = make_student(
-        teacher,
-        config_lib.Config.preset(FLAGS.student),
-        [image_file.read(path) for path in paths[:: -(-len(paths) // 50)]],
-    )
+    if FLAGS.init:
+        student = runtime.load_keras(FLAGS.init)
+    else:
+        photos = [image_file.read(path) for path in paths[:: -(-len(paths) // 50)]]
+        student = make_student(teacher, config_lib.Config.preset(FLAGS.student), photos)
     height, width = (int(side) for side in FLAGS.image_size)
     mean, path = student.get_layer("subtract_mean").mean, os.path.join(FLAGS.workdir, "student.keras")
     dataset = make_dataset(paths, (height, width), FLAGS.batch_size, mean, FLAGS.seed)
     logging.info("%d photos; a student of %d weights", len(paths), student.count_params())
     for part, (steps, rate) in enumerate(zip(FLAGS.steps, FLAGS.learning_rates)):
+        has_all = part > 0 or bool(FLAGS.init)
         for layer in backbone(student):
-            layer.trainable = part > 0
-        distiller = Distiller(teacher, student, has_frozen_norms=part > 0)
+            layer.trainable = has_all
+        distiller = Distiller(
+            teacher,
+            student,
+            has_frozen_norms=has_all,
+            landmark_weight=FLAGS.landmark_weight,
+            map_weight=FLAGS.map_weight,
+        )
         teach(distiller, dataset, int(steps), float(rate), lambda: validation.save(student, path))
     folding.fold_norms(student)
     weights.save(student, FLAGS.output)

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl.testing import flagsaver
 
 from keras_retinaface import config, presets, weights
+from keras_retinaface import model as model_lib
 from tools import distill
 
 PHOTOS = ["examples/photos/fr_obama.jpg", "examples/photos/tfjs_three_people.jpg"]
@@ -42,3 +44,20 @@ def test_photos_are_cut_and_padded_with_the_mean():
     assert batch.shape == (3, 64, 6000, 3) and batch.min() >= 0 and batch.max() <= 255
     assert np.allclose(batch[:, :, -1], mean, atol=1e-4)
     assert not np.allclose(batch[0], batch[1])
+
+
+def test_the_command_writes_weights_of_the_preset_and_goes_on_from_them(tmp_path):
+    distill.FLAGS.mark_as_parsed()
+    files = {"images": "examples/photos", "workdir": str(tmp_path), "output": str(tmp_path / "student.npz")}
+    small = {"image_size": ["96", "128"], "batch_size": 2}
+    with flagsaver.flagsaver(steps=["2", "1"], **files, **small):
+        distill.main(["distill"])
+    student = model_lib.RetinaFace(config.Config.preset("mobilenet025_fast"))
+    weights.load(student, tmp_path / "student.npz")
+    first = weights.read(student)
+    init = str(tmp_path / "student.keras")
+    with flagsaver.flagsaver(steps=["1"], learning_rates=["1e-4"], init=init, **files, **small):
+        distill.main(["distill"])
+    weights.load(student, tmp_path / "student.npz")
+    then, now = first["merge_P3/kernel"], weights.read(student)["merge_P3/kernel"]
+    assert 0 < np.abs(now - then).max() < 0.1 * np.abs(then).max()
