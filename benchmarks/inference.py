@@ -54,10 +54,6 @@ def parse_name(name: str) -> tuple[str, float]:
     return (base, float(scale)) if base in _TFLITE else (name, 1.0)
 
 
-def _is_ours(name: str) -> bool:
-    return parse_name(name)[0] in ("Keras", "SavedModel", *_TFLITE)
-
-
 def _export_path(name: str, size, score_threshold: float) -> pathlib.Path:
     folder = pathlib.Path(_OUTPUT.value) / "exports" / pathlib.Path(_MODEL.value).name / str(score_threshold)
     return folder / ("saved_model" if name == "SavedModel" else f"{_TFLITE[name]}_{size[1]}x{size[0]}.tflite")
@@ -84,7 +80,7 @@ def export_once(name: str, size, score_threshold: float) -> str:
 
 def make(name: str, size, threads: int, score_threshold: float) -> rivals.Detect:
     """Builds a detector by name; raises what its absence raises."""
-    if _is_ours(name):
+    if name not in _RIVALS:
         model = _MODEL.value if name == "Keras" else export_once(name, size, score_threshold)
         found_by = detector.Detector(model, score_threshold=score_threshold, num_threads=threads)
 
@@ -183,7 +179,7 @@ def measure_ap(names) -> dict:
     """Measures AP once a detector and model; later runs read it."""
     measured = {}
     for name in names:
-        label = f"{pathlib.Path(_MODEL.value).name}_" if _is_ours(name) else ""
+        label = f"{pathlib.Path(_MODEL.value).name}_" if name not in _RIVALS else ""
         path = pathlib.Path(_OUTPUT.value) / "ap" / f"{label}{name.replace(' ', '_')}_{_AP_SIZE.value}.json"
         if not path.exists() and _IMAGES.value:
             found = _run_job("ap", _AP_SIZE.value, "1", [name])

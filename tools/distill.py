@@ -18,9 +18,11 @@ import keras
 import tensorflow as tf
 from absl import app, flags, logging
 
+from data_pipeline import image as image_module
 from keras_retinaface import config as config_lib
 from keras_retinaface import folding, image_file, presets, runtime, unfolding, validation, weights
 from keras_retinaface import model as model_lib
+from keras_retinaface.layers import backbone
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("teacher", "mobilenet025", "A preset.")
@@ -137,14 +139,9 @@ def make_student(teacher: model_lib.RetinaFace, config: config_lib.Config, photo
     """Builds a network and gives its backbone the teacher's weights, with norms that fit the photos `[H, W, 3]`."""
     unfolding.unfold_norms(teacher, [photo[None] for photo in photos])
     student = model_lib.RetinaFace(config)
-    for layer in backbone(student):
+    for layer in backbone.layers_up_to(student, "C5"):
         layer.set_weights(teacher.get_layer(layer.name).get_weights())
     return student
-
-
-def backbone(model: model_lib.RetinaFace) -> list[keras.layers.Layer]:
-    """Returns the layers that a student takes over."""
-    return [layer for layer in model.layers if layer.name.startswith("stage")]
 
 
 def make_dataset(paths: list[str], image_size: tuple[int, int], batch_size: int, mean, seed: int) -> tf.data.Dataset:
@@ -155,8 +152,7 @@ def make_dataset(paths: list[str], image_size: tuple[int, int], batch_size: int,
     """
 
     def cut(path, seeds):
-        image = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
-        image = tf.cast(tf.ensure_shape(image, [None, None, 3]), tf.float32)
+        image = tf.cast(image_module.decode(tf.io.read_file(path)), tf.float32)
         draw = tf.random.stateless_uniform([5], seeds)
         low, high = (math.log(scale) for scale in _SCALES)
         scale = tf.where(draw[0] < 0.5, 1.0, tf.exp(low + (high - low) * draw[1]))
@@ -196,6 +192,10 @@ def main(argv):
     """Teaches both parts, and writes the weights."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    if len(FLAGS.steps) != len(FLAGS.learning_rates):
+        raise app.UsageError(
+            f"--steps and --learning_rates must be equally many: {FLAGS.steps}, {FLAGS.learning_rates}"
+        )
     keras.utils.set_random_seed(FLAGS.seed)
     os.makedirs(FLAGS.workdir, exist_ok=True)
     paths = image_file.find(FLAGS.images)
@@ -213,7 +213,7 @@ def main(argv):
     logging.info("%d photos; a student of %d weights", len(paths), student.count_params())
     for part, (steps, rate) in enumerate(zip(FLAGS.steps, FLAGS.learning_rates)):
         has_all = part > 0 or bool(FLAGS.init)
-        for layer in backbone(student):
+        for layer in backbone.layers_up_to(student, "C5"):
             layer.trainable = has_all
         distiller = Distiller(
             teacher,
