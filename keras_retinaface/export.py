@@ -16,7 +16,7 @@ from absl import logging
 from tensorflow.python.framework import convert_to_constants
 
 from keras_retinaface import config as config_lib
-from keras_retinaface import detector, equalization, quantization, runtime, serving, tflite_file
+from keras_retinaface import detector, equalization, pixels, quantization, runtime, serving, tflite_file
 from keras_retinaface.layers import deform_conv
 
 QUANTIZATIONS = ("none", "float16", "int8")
@@ -120,7 +120,8 @@ def signature_name(image_size: tuple[int, int]) -> str:
 def _convert(model, detection, image_size, quantize, samples, float_layers) -> bytes:
     """Converts the detector of one size, with one signature; `samples` are images of that size to calibrate on."""
     with deform_conv.only_gathers(model):
-        serve = freeze(serving.make(model, detection, batch_size=1, image_size=image_size))
+        network = pixels.fold_mean(model, image_size)
+        serve = freeze(serving.make(model, detection, batch_size=1, image_size=image_size, network=network))
     with tempfile.TemporaryDirectory() as folder:
         # Only a converter that starts from a SavedModel keeps the names of inputs and outputs.
         tf.saved_model.save(tf.Module(), folder, signatures={"serving_default": serve}, options=SAVE_OPTIONS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from keras_retinaface import config as config_lib
@@ -15,6 +17,7 @@ def make(
     image_size: tuple | None = None,
     *,
     has_dense: bool = False,
+    network: Callable | None = None,
 ):
     """Wraps a model and its decoding in a graph.
 
@@ -24,16 +27,17 @@ def make(
         batch_size: fixed number of images, or None for any.
         image_size: fixed (height, width) in pixels, or None for any: one trace serves every size.
         has_dense: whether the dense head runs too, which nothing but meshes needs.
+        network: what computes the model's outputs from uint8 images instead of the model.
 
     Returns:
         A `tf.function` from `image` uint8 `[B, H, W, 3]`, RGB, to the dict that `detections.decode` describes.
     """
     height, width = image_size or (None, None)
-    network = model if has_dense else model.detector()
+    called = model if has_dense else model.detector()
 
     @tf.function(input_signature=[tf.TensorSpec([batch_size, height, width, 3], tf.uint8, name="image")])
     def serve(image):
-        outputs = network(tf.cast(image, tf.float32), training=False)
+        outputs = network(image) if network else called(tf.cast(image, tf.float32), training=False)
         size = image_size or tf.shape(image)[1:3]
         return detections.decode(outputs, size, model.config.anchors, detection)
 

@@ -1,0 +1,55 @@
+"""Lets a network take pixels as they are: the mean that its first layer takes away goes into the first convolution.
+
+To turn them into floats, subtract and pad reads and writes the whole image three times; padded as bytes, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_retinaface.layers import backbone
+
+
+def fold_mean(model, image_size: tuple[int, int]) -> Callable:
+    """Makes a function of one uint8 image that computes what a model does, up to rounding.
+
+    Where the means are whole numbers, the image is padded with them instead of with zeros after their subtraction, and
+    what they add to each filter becomes a bias. A model with other means is called as it is.
+
+    Args:
+        model: a RetinaFace.
+        image_size: (height, width), pixels.
+
+    Returns:
+        From uint8 `[1, height, width, 3]`, RGB, to the model's outputs, without those of a dense head.
+    """
+    network = model.detector()
+    mean = np.array(model.get_layer("subtract_mean").mean, np.float32)
+    if not np.array_equal(mean, np.round(mean)):
+        return lambda image: network(tf.cast(image, tf.float32), training=False)
+    name = backbone.block_outputs(model.config.network.backbone)[0].removesuffix("_relu")
+    stem = model.get_layer(name)
+    behind = keras.Model(stem.output, network.output)
+    kernel = stem.kernel.numpy()
+    bias = -np.einsum("hwco,c->o", kernel, mean)
+
+    def call(image):
+        with tf.name_scope(name):
+            maps = tf.nn.conv2d(tf.cast(_pad(image, mean, image_size), tf.float32), kernel, 2, "VALID") + bias
+        return behind(maps, training=False)
+
+    return call
+
+
+def _pad(image, colour: np.ndarray, image_size: tuple[int, int]):
+    """Pads as a 3x3 convolution of stride 2 wants it: one pixel before, and of an odd side one behind."""
+    for axis, side in enumerate(image_size, start=1):
+        shape = [1, *image.shape[1:3], 3]
+        shape[axis] = 1
+        edge = tf.constant(np.broadcast_to(colour, shape), image.dtype)
+        image = tf.concat([edge, image, edge] if side % 2 else [edge, image], axis)
+    return image
