@@ -44,15 +44,17 @@ class KerasRuntime:
     max_batch = None
 
     def __init__(self, model, detection: config_lib.Detection, *, has_dense: bool = False):
-        from keras_retinaface import serving
+        from keras_retinaface import fusing, serving
 
         if has_dense and not model.config.network.dense:
             raise ValueError("`mesh` needs a model with a dense head, as the preset mobilenet025_dense")
         self._one = serving.make(model, detection, batch_size=1, has_dense=has_dense)
         self._many = serving.make(model, detection, batch_size=None, has_dense=has_dense)
+        self._fusing = fusing.Fusing()
 
     def run(self, images):  # noqa: D102
-        outputs = (self._one if len(images) == 1 else self._many)(images)
+        with self._fusing.for_shape(images.shape):
+            outputs = (self._one if len(images) == 1 else self._many)(images)
         return {name: tensor.numpy() for name, tensor in outputs.items()}
 
 
@@ -65,13 +67,18 @@ class SavedModelRuntime:
     def __init__(self, path: str):
         import tensorflow as tf
 
+        from keras_retinaface import fusing
+
         self._module = tf.saved_model.load(path)  # the signature alone does not keep its variables alive
         self._function = self._module.signatures["serving_default"]
+        self._fusing = fusing.Fusing()
 
     def run(self, images):  # noqa: D102
         import tensorflow as tf
 
-        return {name: tensor.numpy() for name, tensor in self._function(image=tf.constant(images)).items()}
+        with self._fusing.for_shape(images.shape):
+            outputs = self._function(image=tf.constant(images))
+        return {name: tensor.numpy() for name, tensor in outputs.items()}
 
 
 class LiteRtRuntime:
