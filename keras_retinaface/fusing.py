@@ -21,20 +21,21 @@ class Fusing:
     def __init__(self):
         self._sizes = set()
         self._is_needed = tf.__version__.startswith("2.15.")
+        # Now and not before each call, when another thread may have switched it off for a moment.
+        self._usual = tf.config.optimizer.get_experimental_options().get("remapping", True)
 
     def for_shape(self, shape: tuple[int, ...]) -> contextlib.AbstractContextManager:
         """Returns a context to call the model in, with images of this shape."""
         if self._is_needed and len(self._sizes) <= _MAX_SIZES:
             self._sizes.add(tuple(shape))
-        return _apart() if len(self._sizes) > _MAX_SIZES else contextlib.nullcontext()
+        return _apart(self._usual) if len(self._sizes) > _MAX_SIZES else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
-def _apart():
+def _apart(usual: bool):
     # The option goes with every call of a function, which TensorFlow optimises once for each of its values.
-    before = tf.config.optimizer.get_experimental_options().get("remapping", True)
     tf.config.optimizer.set_experimental_options({"remapping": False})
     try:
         yield
     finally:
-        tf.config.optimizer.set_experimental_options({"remapping": before})
+        tf.config.optimizer.set_experimental_options({"remapping": usual})

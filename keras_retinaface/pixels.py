@@ -1,6 +1,6 @@
 """Lets a network take pixels as they are: the mean that its first layer takes away goes into the first convolution.
 
-To turn them into floats, subtract and pad reads and writes the whole image three times; padded as bytes, once.
+Subtracting it reads and writes the whole image as floats once more; padding bytes instead costs a quarter of that.
 """
 
 from __future__ import annotations
