@@ -8,10 +8,7 @@ import json
 import re
 import typing
 
-# The backbone whose strides are no powers of two, and what C3's may be.
-RESAMPLED = "mobilenet025_resampled"
-RESAMPLED_STRIDES = (5, 6, 7)
-BACKBONES = ("mobilenet025", RESAMPLED, "mobilenet_v2", "resnet50", "resnet152")
+BACKBONES = ("mobilenet025", "mobilenet_v2", "resnet50", "resnet152")
 LAYOUTS = ("torchvision", "keras")
 DEFORM_SAMPLERS = ("auto", "sparse", "gather")
 CLASS_LOSSES = ("ohem", "focal")
@@ -34,8 +31,7 @@ class Anchors:
     """Where anchors stand and how faces are matched to them.
 
     Attributes:
-        strides: pixels between anchor centres, one per pyramid level, each twice the one before; powers of two, or of
-            the backbone mobilenet025_resampled 5, 6 or 7 and so on.
+        strides: pixels between anchor centres, one per pyramid level, each twice the one before.
         sizes: side lengths of the square anchors in pixels, one tuple per level.
         variances: divisors of the encoded (centre, size) offsets; (1, 1) is plain Fast R-CNN. Landmark offsets use the
             first.
@@ -55,12 +51,8 @@ class Anchors:
     compensation: float = 0.0
 
     def __post_init__(self):
-        first = self.strides[0] if self.strides else 0
-        if first not in RESAMPLED_STRIDES and (first < 4 or first & (first - 1)):
-            raise ValueError(
-                f"`strides` must start with a power of two from 4, or one of {RESAMPLED_STRIDES}. "
-                f"Received: strides={self.strides}"
-            )
+        if not self.strides or any(s < 4 or s & (s - 1) for s in self.strides):
+            raise ValueError(f"`strides` must be powers of two from 4. Received: strides={self.strides}")
         if any(b != 2 * a for a, b in zip(self.strides, self.strides[1:])):
             raise ValueError(f"`strides` must double from level to level. Received: strides={self.strides}")
         if len(self.sizes) != len(self.strides) or not all(self.sizes):
@@ -83,11 +75,6 @@ class Anchors:
             )
 
     @property
-    def levels(self) -> list[int]:
-        """Numbers of the pyramid levels: 3 is stride 8 or the next under it, 4 twice that."""
-        return [(stride - 1).bit_length() for stride in self.strides]
-
-    @property
     def num_per_location(self) -> int:
         """Anchors that stand on one location of a level."""
         return len(self.sizes[0])
@@ -98,7 +85,7 @@ class Network:
     """The layers of a model.
 
     Attributes:
-        backbone: one of `BACKBONES`; mobilenet025_resampled sees images as if enlarged, for int8 and small images.
+        backbone: one of `BACKBONES`.
         backbone_layout: whose form a ResNet or MobileNetV2 has, "torchvision" or "keras" (`keras.applications`): where
             it strides and pads; weights of one are wrong in the other.
         pyramid_channels: channels of every pyramid level and context module.
@@ -401,19 +388,6 @@ class Config:
     augmentation: Augmentation = Augmentation()
     training: Training = Training()
     detection: Detection = Detection()
-
-    def __post_init__(self):
-        is_resampled = self.anchors.strides[0] in RESAMPLED_STRIDES
-        if is_resampled != (self.network.backbone == RESAMPLED):
-            raise ValueError(
-                f"`strides` must start with one of {RESAMPLED_STRIDES} for the backbone {RESAMPLED}, and for no other. "
-                f"Received: strides={self.anchors.strides}, backbone={self.network.backbone!r}"
-            )
-        if is_resampled and self.network.dense_channels:
-            raise ValueError(
-                f"`dense_channels` must be 0 for the backbone {RESAMPLED}: the tower wants strides that are powers of "
-                f"two. Received: dense_channels={self.network.dense_channels}"
-            )
 
     def to_dict(self) -> dict:
         """Returns nested plain dicts, ready for JSON."""

@@ -7,7 +7,6 @@ import math
 import keras
 import tensorflow as tf
 
-from keras_retinaface.geometry import anchor
 from keras_retinaface.layers import deform_conv
 
 # Parts by how their layers' names begin; all others are the backbone.
@@ -75,5 +74,5 @@ def _num_locations(model, layers, image_size) -> list[int]:
     probe = tf.function(keras.Model(model.inputs[0], outputs), autograph=False)
     shapes = probe.get_concrete_function(tf.TensorSpec([1, *image_size, 3])).structured_outputs
     counts = {name: math.prod(tensor.shape[1:3]) for name, tensor in shapes.items()}
-    per_image = sum(math.prod(anchor.feature_size(image_size, s).numpy()) for s in model.config.anchors.strides)
+    per_image = sum(math.prod(-(-side // stride) for side in image_size) for stride in model.config.anchors.strides)
     return [counts.get(layer.name, per_image) for layer in layers]

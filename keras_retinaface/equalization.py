@@ -7,20 +7,16 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from keras_retinaface.layers import resampling
-
 # Largest factor by which a channel is stretched; beyond, its weights would be all that is left of it.
 _MAX_FACTOR = 64.0
-# Layers that treat every channel alike and add nothing.
-_PASSING = (keras.layers.ZeroPadding2D, resampling.Resample)
 
 
 def equalize(model, images: Sequence[np.ndarray]):
     """Copies a model and scales channels between its layers; the copy computes the same.
 
-    (Leaky) ReLUs and resizing pass a positive factor through, so a channel can leave its norm divided by a number that
-    the kernels of the next convolutions multiply with. The factor makes the largest value of each channel the same.
-    Channels that go anywhere but through ReLU, padding and resizing into convolutions stay as they are.
+    (Leaky) ReLUs pass a positive factor through, so a channel can leave its norm divided by a number that the kernels
+    of the next convolutions multiply with. The factor makes the largest value of each channel the same. Channels that
+    go anywhere but through ReLU and padding into convolutions stay as they are.
 
     Args:
         model: a RetinaFace.
@@ -59,7 +55,7 @@ def _seam(norm) -> tuple:
         return norm, []
     convolutions = []
     for layer in _consumers(relu):
-        convolutions += _consumers(layer) if isinstance(layer, _PASSING) else [layer]
+        convolutions += _consumers(layer) if isinstance(layer, keras.layers.ZeroPadding2D) else [layer]
     kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
     return norm, convolutions if all(type(layer) in kinds for layer in convolutions) else []
 
@@ -71,12 +67,12 @@ def _consumers(layer) -> list:
 
 def _ranges(model, norms, images) -> dict[str, np.ndarray]:
     """Measures the largest value of each channel behind norms; the negative side counts where the ReLU keeps it."""
-    slopes = {norm.name: _consumers(norm)[0].negative_slope for norm in norms}
+    has_slope = model.config.network.negative_slope > 0
     probe = keras.Model(model.input, {norm.name: norm.output for norm in norms})
     ranges = {norm.name: np.zeros(norm.output.shape[-1]) for norm in norms}
     for image in images:
         for name, values in probe(np.asarray(image, np.float32), training=False).items():
             values = np.asarray(values)
-            values = np.abs(values) if slopes[name] > 0 else np.maximum(values, 0)
+            values = np.abs(values) if has_slope else np.maximum(values, 0)
             ranges[name] = np.maximum(ranges[name], values.max(axis=(0, 1, 2)))
     return ranges

@@ -64,7 +64,7 @@ class RetinaFace(keras.Model):
             # Not earlier: until then each layer has one input and one output.
             name = self.config.network.backbone
             taps = backbone.taps(name)
-            used = [taps[f"C{level}"] for level in self.config.anchors.levels if level <= 5]
+            used = [taps[f"C{level}"] for level in _levels(self.config) if level <= 5]
             has_tower = self.config.network.dense and self.config.network.dense_channels > 0
             self._recomputed = recompute.Segments(self, backbone.block_outputs(name), used, uses_input=has_tower)
         return self._recomputed(inputs)
@@ -223,15 +223,17 @@ class RetinaFace(keras.Model):
         return cls(config_lib.Config.from_dict(config["config"]), name=config["name"])
 
 
+def _levels(config: config_lib.Config) -> list[int]:
+    return [stride.bit_length() - 1 for stride in config.anchors.strides]  # stride 8 is level 3
+
+
 def _build(image, config: config_lib.Config) -> dict:
     network, anchors = config.network, config.anchors
-    levels = anchors.levels
+    levels = _levels(config)
     slope = network.negative_slope
     mean = backbone.mean(network.backbone, network.backbone_layout)
     centred = preprocessing.SubtractMean(mean, name="subtract_mean")(image)
-    features = backbone.build(
-        network.backbone, centred, negative_slope=slope, layout=network.backbone_layout, stride=anchors.strides[0]
-    )
+    features = backbone.build(network.backbone, centred, negative_slope=slope, layout=network.backbone_layout)
     deformable = None
     if network.use_deformable:
         deformable = {"tile": network.deform_tile, "sampler": network.deform_sampler}

@@ -50,7 +50,7 @@ class Sampler:
         self._config = detector.config
         self._crop = crop
         self._face = face_model.load()
-        levels = self._config.anchors.levels
+        levels = [stride.bit_length() - 1 for stride in self._config.anchors.strides]
         maps = {f"P{level}": detector.get_layer(f"context_P{level}_concat").output for level in levels}
         self._network = keras.Model(detector.input, {**detector.detector().output, **maps})
         self._mean = np.array(backbone.mean(self._config.network.backbone, self._config.network.backbone_layout))

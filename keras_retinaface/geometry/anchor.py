@@ -12,14 +12,12 @@ def feature_size(image_size: tf.Tensor | tuple[int, int], stride: int) -> tf.Ten
 
     Args:
         image_size: int32 `[2]` or a pair, (height, width), pixels.
-        stride: of the level, pixels, 4 or more.
+        stride: of the level, pixels.
 
     Returns:
-        int32 `[2]`, (rows, columns): the image over the stride, rounded up, as padded stride-2 convolutions give. Maps
-        of a stride that is no power of two come from those of stride 4, so there 4 is rounded up to first.
+        int32 `[2]`, (rows, columns): the image over the stride, rounded up, as padded stride-2 convolutions give.
     """
-    quarters = (tf.convert_to_tensor(image_size, tf.int32) + 3) // 4
-    return (4 * quarters + stride - 1) // stride
+    return (tf.convert_to_tensor(image_size, tf.int32) + stride - 1) // stride
 
 
 def generate(

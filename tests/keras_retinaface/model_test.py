@@ -32,27 +32,8 @@ def _targets(model, images, num_positive):
     }
 
 
-@pytest.fixture(scope="module", params=[5, 6, 7])
-def resampled(request):
-    config = config_lib.Config().replace(
-        backbone="mobilenet025_resampled",
-        strides=tuple(request.param * factor for factor in (1, 2, 4)),
-        pyramid_channels=8,
-    )
-    return model_lib.RetinaFace(config)
-
-
 @pytest.mark.parametrize("size", [(64, 96), (33, 70), (1, 1), (95, 33)])
 def test_outputs_agree_with_the_anchors_of_any_size(model, size):
-    _check_outputs(model, size)
-
-
-@pytest.mark.parametrize("size", [(80, 120), (85, 70), (1, 1), (95, 33)])
-def test_outputs_of_other_strides_agree_with_the_anchors_of_any_size(resampled, size):
-    _check_outputs(resampled, size)
-
-
-def _check_outputs(model, size):
     outputs = model(_images(1, *size), training=False)
     anchors = anchor.generate(size, model.config.anchors.strides, model.config.anchors.sizes)
     assert {name: tuple(value.shape) for name, value in outputs.items()} == {
