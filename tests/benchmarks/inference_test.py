@@ -1,11 +1,23 @@
 import pytest
+from absl.testing import flagsaver
 
 from benchmarks import inference
 
 
 @pytest.mark.parametrize(
-    "name, base, scale",
-    [("TFLite int8 x1.5", "TFLite int8", 1.5), ("TFLite int8", "TFLite int8", 1.0), ("YuNet (OpenCV)",) * 2 + (1.0,)],
+    "name, model, form, scale, is_voting",
+    [
+        ("TFLite int8 x1.5", "of --model", "TFLite int8", 1.5, False),
+        ("TFLite int8", "of --model", "TFLite int8", 1.0, False),
+        ("TFLite int8 voting", "of --model", "TFLite int8", 1.0, True),
+        ("mobilenet025_fast: TFLite int8 x1.25 voting", "mobilenet025_fast", "TFLite int8", 1.25, True),
+        ("mobilenet025_fast: Keras", "mobilenet025_fast", "Keras", 1.0, False),
+        ("YuNet (OpenCV)", "of --model", "YuNet (OpenCV)", 1.0, False),
+    ],
 )
-def test_a_name_may_say_how_far_the_photo_is_enlarged(name, base, scale):
-    assert inference.parse_name(name) == (base, scale)
+def test_a_name_says_which_model_how_far_the_photo_is_enlarged_and_whether_boxes_vote(
+    name, model, form, scale, is_voting
+):
+    inference.flags.FLAGS.mark_as_parsed()
+    with flagsaver.flagsaver(model="of --model"):
+        assert inference.parse_name(name) == (model, form, scale, is_voting)
