@@ -23,7 +23,8 @@ import numpy as np
 import tqdm
 from absl import app, flags, logging
 
-from keras_retinaface import alignment, detection_flags, drawing, image_file, video
+from keras_retinaface.cli import detection_flags
+from keras_retinaface.media import alignment, drawing, image_file, video
 
 _MODEL = detection_flags.define_model("mobilenet025")
 _IMAGES = flags.DEFINE_multi_string("images", [], "An image, a glob or a folder; may be given more than once.")

@@ -21,7 +21,7 @@ import sys
 
 from absl import app, flags, logging
 
-from keras_retinaface import detection_flags
+from keras_retinaface.cli import detection_flags
 from keras_retinaface.evaluation import annotation, fddb, prediction, report, runner, wider_face
 
 # Average precision wants the doubtful detections too; these are what the public numbers were measured with.
@@ -93,12 +93,12 @@ def present(paths: list[str], numbers: dict) -> list[str]:
 
 def measure_meshes(ground_truth, annotations: list) -> dict:
     """Measures meshes on the faces of both."""
-    from keras_retinaface.evaluation import mesh
+    from keras_retinaface.evaluation import mesh_fit
 
     if ground_truth is not None:
-        annotations = mesh.of_ground_truth(ground_truth) + annotations
+        annotations = mesh_fit.of_ground_truth(ground_truth) + annotations
     finder = make_detector(_MODEL.value, mesh=True)
-    return mesh.measure(finder, _IMAGES.value, annotations, min_face=_MESH_MIN_FACE.value)
+    return mesh_fit.measure(finder, _IMAGES.value, annotations, min_face=_MESH_MIN_FACE.value)
 
 
 def evaluate() -> dict:

@@ -17,7 +17,9 @@ from collections.abc import Sequence
 from absl import app, flags, logging
 
 from keras_retinaface import config as config_lib
-from keras_retinaface import image_file, presets, runtime
+from keras_retinaface.inference import runtime
+from keras_retinaface.media import image_file
+from keras_retinaface.weights import shipped
 
 _PHOTOS = pathlib.Path(__file__).resolve().parent / "examples" / "photos"
 
@@ -65,7 +67,7 @@ _COLUMNS = (
 
 def export_all() -> dict[str, dict]:
     """Writes what the flags ask for; returns the parity of each file."""
-    from keras_retinaface import export
+    from keras_retinaface.export import tflite
 
     detection = config_lib.Detection(
         _SCORE_THRESHOLD.value, _IOU_THRESHOLD.value, _MAX_FACES.value, voting_iou=_VOTING_IOU.value
@@ -79,26 +81,26 @@ def export_all() -> dict[str, dict]:
         raise ValueError(f"--parity_images={_PARITY_IMAGES.value}: no images there")
     written = []
     if _SAVED_MODEL.value:
-        export.saved_model(model, output / "saved_model", detection)
+        tflite.saved_model(model, output / "saved_model", detection)
         written.append(output / "saved_model")
     if _TFLITE.value:
         calibration = []
         if _QUANTIZE.value == "int8":
             calibration = [image_file.read(path) for path in image_file.find(_CALIBRATION_IMAGES.value)]
-        export.tflite(
+        tflite.tflite(
             model,
             output / "retinaface.tflite",
             detection,
             image_size=sizes,
             quantize=_QUANTIZE.value,
             calibration_images=calibration,
-            float_layers=_float_layers(export.FLOAT_LAYERS),
+            float_layers=_float_layers(tflite.FLOAT_LAYERS),
             licence=_licence(_MODEL.value),
         )
         written.append(output / "retinaface.tflite")
     reports = {}
     for path in written:
-        reports[path.name] = {**export.parity(model, path, detection, photos), "megabytes": _size(path) / 1e6}
+        reports[path.name] = {**tflite.parity(model, path, detection, photos), "megabytes": _size(path) / 1e6}
     return reports
 
 
@@ -117,7 +119,7 @@ def _float_layers(default: Sequence[str]) -> Sequence[str]:
 
 def _licence(model: str) -> str:
     """Returns the licence of a preset's weights; of the user's own weights only they can tell."""
-    return presets.PRESETS[model].licence if model in presets.PRESETS else "of the weights' owner"
+    return shipped.PRESETS[model].licence if model in shipped.PRESETS else "of the weights' owner"
 
 
 def _size(path: pathlib.Path) -> int:

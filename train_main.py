@@ -104,13 +104,14 @@ def _write_run(workdir: pathlib.Path, config: config_lib.Config) -> None:
 
 def _make_start(config: config_lib.Config, make_batches) -> object:
     """Builds a model on one device with the weights that training starts from."""
-    from keras_retinaface import backbone_weights, training, unfolding
-    from keras_retinaface import model as model_lib
+    from keras_retinaface.network import model as model_lib
+    from keras_retinaface.training import run
+    from keras_retinaface.weights import imagenet, unfolding
 
     model = model_lib.RetinaFace(config)
-    training.initialise(model, _INIT.value)
+    run.initialise(model, _INIT.value)
     if _BACKBONE_WEIGHTS.value:
-        backbone_weights.load(model, _BACKBONE_WEIGHTS.value)
+        imagenet.load(model, _BACKBONE_WEIGHTS.value)
     if config.training.use_unfolded_norms:
         logging.info("measuring batch norms on %d images", _UNFOLDING_STEPS * config.training.batch_size)
         unfolding.unfold_norms(model, (image for image, _ in make_batches().take(_UNFOLDING_STEPS)))
@@ -120,7 +121,7 @@ def _make_start(config: config_lib.Config, make_batches) -> object:
 def _make_validation(config: config_lib.Config, strategy):
     """Returns the batches whose losses are reported, or None."""
     from data_pipeline import dataset, source
-    from keras_retinaface import strategy as strategy_lib
+    from keras_retinaface.training import strategy as strategy_lib
 
     if not _VAL_ANNOTATIONS.value:
         return None
@@ -131,20 +132,21 @@ def _make_validation(config: config_lib.Config, strategy):
 
 def _make_model(config: config_lib.Config, strategy, start, num_steps: int, resumed):
     """Builds the model that trains, compiled, where `start` or the checkpoint `resumed` stands."""
-    from keras_retinaface import averaging, checkpoint, optimizer, training, weights
-    from keras_retinaface import model as model_lib
-    from keras_retinaface import strategy as strategy_lib
+    from keras_retinaface.network import model as model_lib
+    from keras_retinaface.training import checkpoint, optimizer, run, weight_average
+    from keras_retinaface.training import strategy as strategy_lib
+    from keras_retinaface.weights import arrays
 
     strategy_lib.set_precision(strategy, is_mixed=_MIXED_PRECISION.value)
     with strategy.scope():
         model = model_lib.RetinaFace(config)
-        weights.assign(model, weights.read(start), "start")
-        training.freeze(model, config.training)
+        arrays.assign(model, arrays.read(start), "start")
+        run.freeze(model, config.training)
         model.compile(optimizer=optimizer.make_optimizer(config.training, num_steps, model))
         # Every replica's metrics are those of all; Keras 2 would add them up over workers.
         model.distribute_reduction_method = "first"
         model.optimizer.build(model.trainable_variables)
-        averaging.attach(model, config.training.ema_decay)
+        weight_average.attach(model, config.training.ema_decay)
         if resumed is not None:
             checkpoint.restore(model, resumed)
             logging.info("going on from %s", resumed.path)
@@ -154,7 +156,7 @@ def _make_model(config: config_lib.Config, strategy, start, num_steps: int, resu
 
 def _make_observers(config: config_lib.Config, workdir, make_batches, position, start, settings, resumed, is_chief):
     """Returns the callbacks that the flags describe."""
-    from keras_retinaface import training, validation
+    from keras_retinaface.training import run, validation
 
     measure_ap = None
     if _VAL_GROUND_TRUTH.value:
@@ -168,7 +170,7 @@ def _make_observers(config: config_lib.Config, workdir, make_batches, position, 
     # Of TFRecords and drawn images there are no files to show.
     folder = _VAL_IMAGES.value or _TRAIN_IMAGES.value or ""
     pictures = validation.read_pictures(folder) if is_chief and os.path.isdir(folder) else []
-    return training.make_callbacks(
+    return run.make_callbacks(
         workdir,
         position,
         start,
@@ -196,7 +198,7 @@ def train(config: config_lib.Config, workdir: pathlib.Path) -> None:
     """Builds data and model, and fits; what TensorFlow raises becomes an error of one line."""
     import tensorflow as tf
 
-    from keras_retinaface import strategy
+    from keras_retinaface.training import strategy
 
     try:
         _train(config, workdir)
@@ -209,14 +211,14 @@ def _train(config: config_lib.Config, workdir: pathlib.Path) -> None:
     import keras
 
     from data_pipeline import dataset, source
-    from keras_retinaface import callbacks, checkpoint, training, watchdog
-    from keras_retinaface import model as model_lib
-    from keras_retinaface import strategy as strategy_lib
+    from keras_retinaface.network import model as model_lib
+    from keras_retinaface.training import callbacks, checkpoint, run, watchdog
+    from keras_retinaface.training import strategy as strategy_lib
 
     guards = [watchdog.Watchdog(_WORKER_TIMEOUT.value)] if _STRATEGY.value == "multi_worker" else []
     strategy = strategy_lib.make(_STRATEGY.value)
     is_chief = strategy_lib.is_chief(strategy)
-    resumed = training.prepare_workdir(workdir, resume=_RESUME.value, is_chief=is_chief)
+    resumed = run.prepare_workdir(workdir, resume=_RESUME.value, is_chief=is_chief)
     keras.utils.set_random_seed(config.training.seed)
     opened = source.open(
         _TRAIN_IMAGES.value,
@@ -250,7 +252,7 @@ def _train(config: config_lib.Config, workdir: pathlib.Path) -> None:
         strategy.num_replicas_in_sync,
         model.count_params(),
     )
-    training.fit(
+    run.fit(
         model,
         lambda step: strategy_lib.distribute(strategy, make_batches, batch_size, step),
         position,

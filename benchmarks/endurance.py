@@ -22,7 +22,8 @@ import tqdm
 from absl import app, flags
 
 from benchmarks import process
-from keras_retinaface import detector, image_file, video
+from keras_retinaface.inference import detector
+from keras_retinaface.media import image_file, video
 
 _MODEL = flags.DEFINE_string("detector", "mobilenet025", "Preset, workdir, SavedModel or .tflite.")
 _CALLS = flags.DEFINE_integer("calls", 1000, "Detections of changing sizes.", 10)

@@ -16,8 +16,10 @@ import tensorflow as tf
 from absl import app, flags
 
 from benchmarks import process
-from keras_retinaface import detector, export, image_file, runtime
+from keras_retinaface.export import tflite
+from keras_retinaface.inference import detector, runtime
 from keras_retinaface.layers import deform_conv
+from keras_retinaface.media import image_file
 
 _MODEL = flags.DEFINE_string("model", None, "A preset, a workdir or a .keras file.", required=True)
 _IMAGE_SIZE = flags.DEFINE_list("image_size", ["320", "320"], "HEIGHT,WIDTH, pixels.")
@@ -33,8 +35,8 @@ def convert(model, image_size: tuple[int, int]) -> bytes:
         return network(tf.cast(image, tf.float32), training=False)
 
     with deform_conv.only_gathers(model), tempfile.TemporaryDirectory() as folder:
-        options = export.SAVE_OPTIONS
-        tf.saved_model.save(tf.Module(), folder, signatures={"raw": export.freeze(run)}, options=options)
+        options = tflite.SAVE_OPTIONS
+        tf.saved_model.save(tf.Module(), folder, signatures={"raw": tflite.freeze(run)}, options=options)
         return tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["raw"]).convert()
 
 

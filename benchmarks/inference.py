@@ -28,7 +28,8 @@ from absl import app, flags
 
 from benchmarks import process, rivals
 from keras_retinaface import config as config_lib
-from keras_retinaface import detector, image_file, runtime
+from keras_retinaface.inference import detector, runtime
+from keras_retinaface.media import image_file
 
 _SIZES = flags.DEFINE_list("sizes", ["640x480", "1280x720", "1920x1080", "4096x2160"], "WIDTHxHEIGHT of the photo.")
 _THREADS = flags.DEFINE_list("threads", ["1", "2"], "Numbers of threads.")
@@ -95,16 +96,16 @@ def export_once(name: Name, size, score_threshold: float) -> str:
     detection = config_lib.Detection(score_threshold=score_threshold, voting_iou=name.voting_iou)
     path = _export_path(name, size, detection)
     if not path.exists():
-        from keras_retinaface import export
+        from keras_retinaface.export import tflite
 
         path.parent.mkdir(parents=True, exist_ok=True)
         model = runtime.load_keras(name.model)
         if name.form == "SavedModel":
-            export.saved_model(model, path, detection)
+            tflite.saved_model(model, path, detection)
         else:
             photos = [image_file.read(file) for file in image_file.find(_CALIBRATION_IMAGES.value)]
             kind = _TFLITE[name.form]
-            export.tflite(model, path, detection, image_size=size, quantize=kind, calibration_images=photos)
+            tflite.tflite(model, path, detection, image_size=size, quantize=kind, calibration_images=photos)
     return str(path)
 
 

@@ -17,7 +17,12 @@ import time
 import tensorflow as tf
 from absl import app, flags
 
-from keras_retinaface import config, detector, export, image_file, presets, serving
+from keras_retinaface import config
+from keras_retinaface.export import tflite
+from keras_retinaface.inference import detector
+from keras_retinaface.media import image_file
+from keras_retinaface.network import serving
+from keras_retinaface.weights import shipped
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("runs", 20, "Detections of each kind.", lower_bound=1)
@@ -33,13 +38,13 @@ def main(argv):
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     detection = config.Detection()
     result = {}
-    models = {"plain": presets.load("mobilenet025_public"), "dense": presets.load("mobilenet025_dense")}
+    models = {"plain": shipped.load("mobilenet025_public"), "dense": shipped.load("mobilenet025_dense")}
     with tempfile.TemporaryDirectory() as folder:
         for name, model in models.items():
             serve = serving.make(model, detection, 1).get_concrete_function()
             result[f"{name}_operations"] = len(serve.graph.as_graph_def().node)
             path = pathlib.Path(folder) / f"{name}.tflite"
-            export.tflite(model, path, detection, image_size=_SIZE)
+            tflite.tflite(model, path, detection, image_size=_SIZE)
             result[f"{name}_tflite_bytes"] = path.stat().st_size
     image = image_file.read(_PHOTO)
     runs = {name: detector.Detector(model) for name, model in models.items()}

@@ -63,7 +63,7 @@ def full_range(size: tuple[int, int], threads: int, score_threshold: float, path
     """MediaPipe's full-range model under LiteRT: it sees 192 x 192 pixels of any image."""
     from ai_edge_litert import interpreter
 
-    from keras_retinaface import detector
+    from keras_retinaface.inference import detector
 
     model = interpreter.Interpreter(model_path=path, num_threads=threads)
     model.allocate_tensors()

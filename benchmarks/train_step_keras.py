@@ -14,8 +14,8 @@ import tensorflow as tf
 from benchmarks import process
 from data_pipeline import target
 from keras_retinaface import config as config_lib
-from keras_retinaface import model as model_lib
-from keras_retinaface import optimizer
+from keras_retinaface.network import model as model_lib
+from keras_retinaface.training import optimizer
 
 
 def main():

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from keras_retinaface import image_file
+from keras_retinaface.media import image_file
 from tests import conftest
 
 

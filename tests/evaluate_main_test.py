@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_retinaface.evaluation import annotation, dense
+from keras_retinaface.evaluation import aflw2000, annotation
 
 ROOT = pathlib.Path(__file__).parents[1]
 MINI = ROOT / "tests" / "testdata" / "wider_face_mini"
@@ -100,7 +100,7 @@ def test_meshes(tmp_path):
     np.savez(tmp_path / "truth.npz", names=["a", "b"], landmarks=landmarks, yaw=[5.0, -50.0])
     np.savez(tmp_path / "found.npz", names=["a", "b"], landmarks=landmarks + [3, 4, 5])
     numbers = _numbers(f"--dense={tmp_path / 'truth.npz'}", f"--meshes={tmp_path / 'found.npz'}")
-    expected = 5 / dense.tight_size(landmarks)
+    expected = 5 / aflw2000.tight_size(landmarks)
     assert numbers["dense"]["points_2d"]["all"] == pytest.approx(expected.mean())
     assert numbers["dense"]["points_3d"]["30-60"] == pytest.approx(expected[1])
 

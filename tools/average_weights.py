@@ -22,25 +22,26 @@ def average(models: list) -> dict[str, np.ndarray]:
     Raises:
         ValueError: if the networks differ.
     """
-    from keras_retinaface import folding, weights
+    from keras_retinaface.weights import arrays, folding
 
     expected = (models[0].config.network, models[0].config.anchors.sizes)
     for model in models:
         if (model.config.network, model.config.anchors.sizes) != expected:
             raise ValueError("networks and anchors to be averaged must be the same")
         folding.fold_norms(model)
-    values = [weights.read(model) for model in models]
+    values = [arrays.read(model) for model in models]
     return {name: np.mean([each[name] for each in values], axis=0, dtype=np.float64) for name in values[0]}
 
 
 def main(argv):
     """Averages and writes."""
-    from keras_retinaface import runtime, weights
+    from keras_retinaface.inference import runtime
+    from keras_retinaface.weights import arrays
 
     if len(argv) < 3:
         raise app.UsageError("give two models or more")
     values = average([runtime.load_keras(path) for path in argv[1:]])
-    weights.write_npz(_OUTPUT.value, {name: value.astype(np.float32) for name, value in values.items()})
+    arrays.write_npz(_OUTPUT.value, {name: value.astype(np.float32) for name, value in values.items()})
     logging.info("wrote %s, the mean of %d networks", _OUTPUT.value, len(argv) - 1)
 
 

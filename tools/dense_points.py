@@ -15,8 +15,9 @@ import numpy as np
 import tqdm
 from absl import app, flags
 
-from keras_retinaface import image_file, weights
 from keras_retinaface.evaluation import annotation
+from keras_retinaface.media import image_file
+from keras_retinaface.weights import arrays
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("model", None, "MediaPipe's face_landmark.tflite.")
@@ -106,7 +107,7 @@ def main(argv):
             apart = np.linalg.norm(annotation.to_five(points) - entry.landmarks[face], axis=1).mean()
             rows.append((image_row, face, score, apart / np.sqrt(np.prod(size[face])), points))
     columns = zip(("image", "face", "score", "agree", "points"), zip(*rows))
-    weights.write_npz(FLAGS.output, {name: np.array(values) for name, values in columns})
+    arrays.write_npz(FLAGS.output, {name: np.array(values) for name, values in columns})
 
 
 if __name__ == "__main__":

@@ -17,11 +17,13 @@ import tensorflow as tf
 import tqdm
 from absl import app, flags, logging
 
-from keras_retinaface import image_file, model, presets, weights
 from keras_retinaface.evaluation import annotation
 from keras_retinaface.geometry import anchor, box, landmark
-from keras_retinaface.layers import backbone, dense
+from keras_retinaface.layers import backbone, mesh_tower
+from keras_retinaface.media import image_file
 from keras_retinaface.mesh import dense_loss, face_model
+from keras_retinaface.network import model
+from keras_retinaface.weights import arrays, shipped
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("detector", "mobilenet025", "Preset whose layers are frozen.")
@@ -95,21 +97,25 @@ class Sampler:
         for index in range(len(chosen)):
             stride = self._config.anchors.strides[level[index]]
             if level[index] not in pooled:
-                picture = dense.CellMeans(stride // dense.CELLS)(self._centred(tf.cast(image[None], tf.float32)))
+                picture = mesh_tower.CellMeans(stride // mesh_tower.CELLS)(
+                    self._centred(tf.cast(image[None], tf.float32))
+                )
                 # Zero is left to what lies outside the image.
-                picture = np.clip(np.round(picture.numpy() / dense.PIXEL_SCALE + self._mean), 1, 255).astype(np.uint8)
+                picture = np.clip(np.round(picture.numpy() / mesh_tower.PIXEL_SCALE + self._mean), 1, 255).astype(
+                    np.uint8
+                )
                 pooled[level[index]] = (
-                    _pad(picture[0], dense.WINDOW),
-                    _pad(maps[f"P{stride.bit_length() - 1}"].numpy(), dense.REACH),
+                    _pad(picture[0], mesh_tower.WINDOW),
+                    _pad(maps[f"P{stride.bit_length() - 1}"].numpy(), mesh_tower.REACH),
                 )
             picture, features = pooled[level[index]]
             # The padded map's row r is row r - REACH of the map.
-            size = 2 * dense.REACH + 1
+            size = 2 * mesh_tower.REACH + 1
             context.append(features[row[index] : row[index] + size, column[index] : column[index] + size])
             # The window's middle is the location's, half a stride from its left top corner.
-            margin = dense.WINDOW - dense.WINDOW // 2 + dense.CELLS // 2
-            top, left = dense.CELLS * row[index] + margin, dense.CELLS * column[index] + margin
-            pixels.append(picture[top : top + dense.WINDOW, left : left + dense.WINDOW])
+            margin = mesh_tower.WINDOW - mesh_tower.WINDOW // 2 + mesh_tower.CELLS // 2
+            top, left = mesh_tower.CELLS * row[index] + margin, mesh_tower.CELLS * column[index] + margin
+            pixels.append(picture[top : top + mesh_tower.WINDOW, left : left + mesh_tower.WINDOW])
         return {
             "face": np.array(owner, np.int32),
             "level": level.astype(np.int8),
@@ -178,7 +184,7 @@ def main(argv):
     """Reads, samples, writes."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    sampler = Sampler(presets.load(FLAGS.detector), FLAGS.crop)
+    sampler = Sampler(shipped.load(FLAGS.detector), FLAGS.crop)
     rng = np.random.default_rng(FLAGS.seed)
     parts, names = [], []
     for image_row, entry in enumerate(tqdm.tqdm(annotation.read(FLAGS.annotations), unit="image", disable=None)):
@@ -206,7 +212,7 @@ def main(argv):
                 parts.append(rows)
     together = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     logging.info("%d samples of %d images", len(together["face"]), len(names))
-    weights.write_npz(FLAGS.output, {**together, "names": np.array(names)})
+    arrays.write_npz(FLAGS.output, {**together, "names": np.array(names)})
 
 
 if __name__ == "__main__":

@@ -20,9 +20,12 @@ from absl import app, flags, logging
 
 from data_pipeline import image as image_module
 from keras_retinaface import config as config_lib
-from keras_retinaface import folding, image_file, presets, runtime, unfolding, validation, weights
-from keras_retinaface import model as model_lib
+from keras_retinaface.inference import runtime
 from keras_retinaface.layers import backbone
+from keras_retinaface.media import image_file
+from keras_retinaface.network import model as model_lib
+from keras_retinaface.training import validation
+from keras_retinaface.weights import arrays, folding, shipped, unfolding
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("teacher", "mobilenet025", "A preset.")
@@ -201,7 +204,7 @@ def main(argv):
     paths = image_file.find(FLAGS.images)
     if not paths:
         raise app.UsageError(f"--images: no images in {FLAGS.images}")
-    teacher = presets.load(FLAGS.teacher)
+    teacher = shipped.load(FLAGS.teacher)
     if FLAGS.init:
         student = runtime.load_keras(FLAGS.init)
     else:
@@ -224,7 +227,7 @@ def main(argv):
         )
         teach(distiller, dataset, int(steps), float(rate), lambda: validation.save(student, path))
     folding.fold_norms(student)
-    weights.save(student, FLAGS.output)
+    arrays.save(student, FLAGS.output)
 
 
 if __name__ == "__main__":

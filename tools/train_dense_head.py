@@ -21,11 +21,11 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
 
-from keras_retinaface import weights
-from keras_retinaface.layers import backbone, dense, head
+from keras_retinaface.layers import backbone, head, mesh_tower
 from keras_retinaface.mesh import camera as camera_module
 from keras_retinaface.mesh import decoder as decoder_module
 from keras_retinaface.mesh import dense_loss, renderer
+from keras_retinaface.weights import arrays
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("train", None, "Samples to train on, of tools.dense_samples.")
@@ -172,7 +172,7 @@ def to_batch(samples: dict, rows, rng: np.random.Generator | None = None) -> dic
         gain = np.where(rng.random((len(rows), 1, 1, 1)) < 0.6, gain, 1).astype(np.float32)
         crops = np.minimum(crops * gain, 1)
         pixels = np.minimum(pixels * gain, 255)
-    pixels = np.where(is_inside, dense.PIXEL_SCALE * (pixels - np.array(_MEAN, np.float32)), 0)
+    pixels = np.where(is_inside, mesh_tower.PIXEL_SCALE * (pixels - np.array(_MEAN, np.float32)), 0)
     return {name: tf.constant(value) for name, value in {**batch, "pixels": pixels, "crops": crops}.items()}
 
 
@@ -201,7 +201,7 @@ def start_from(network: keras.Model, name: str, values: dict[str, np.ndarray], n
             parts = value.reshape(*value.shape[:-1], num_slots, -1)
             value = parts[..., slots, :].reshape(value.shape)
         moved[key.replace(f"_{source}/", f"_{name}/")] = value
-    weights.assign(network, moved, source)
+    arrays.assign(network, moved, source)
 
 
 def train_level(
@@ -209,7 +209,7 @@ def train_level(
 ) -> dict[str, np.ndarray]:
     """Trains tower and head of one level; returns their weights."""
     num_slots = int(samples["slot"].max()) + 1
-    network = dense.window_model(FLAGS.channels, samples["context"].shape[-1], num_slots * 144, name=name)
+    network = mesh_tower.window_model(FLAGS.channels, samples["context"].shape[-1], num_slots * 144, name=name)
     if start:
         start_from(network, name, start, num_slots)
     trainer = Trainer(network, num_slots)
@@ -252,8 +252,8 @@ def train_level(
         seconds = time.time() - start
         text = "%s: epoch %d, %.0f s, loss %.4f, error %.4f, points %.4f%s"
         logging.info(text, name, epoch, seconds, *np.mean(values, 0), message)
-        weights.save(network, path)
-    return {key: np.asarray(value) for key, value in weights.names(network).items()}
+        arrays.save(network, path)
+    return {key: np.asarray(value) for key, value in arrays.names(network).items()}
 
 
 def main(argv):
@@ -268,7 +268,7 @@ def main(argv):
     held_out = load(FLAGS.held_out) if FLAGS.held_out else None
     if held_out:
         join_points(held_out, None)
-    values, start = {}, weights.read_npz(FLAGS.init) if FLAGS.init else None
+    values, start = {}, arrays.read_npz(FLAGS.init) if FLAGS.init else None
     for name, epochs in zip(FLAGS.levels, FLAGS.epochs):
         level = list(_STRIDES).index(name)
         rows = np.random.default_rng(FLAGS.seed).permutation(np.flatnonzero(samples["level"] == level))
@@ -278,7 +278,7 @@ def main(argv):
         values.update(found)
         start = start or found
     if FLAGS.output:
-        weights.write_npz(FLAGS.output, values)
+        arrays.write_npz(FLAGS.output, values)
 
 
 if __name__ == "__main__":

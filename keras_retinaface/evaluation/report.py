@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from keras_retinaface.evaluation import annotation, coco, curve, dense, diagnosis, landmark, wider_face
+from keras_retinaface.evaluation import aflw2000, annotation, coco, curve, diagnosis, landmark, wider_face
 from keras_retinaface.evaluation import fddb as fddb_lib
 
 # Papers read the ROC of FDDB at these numbers of false positives.
@@ -153,10 +153,10 @@ def of_dense(predicted: str | os.PathLike, truth: str | os.PathLike) -> dict:
     Raises:
         ValueError: if there is nothing to compare, or the truth lacks landmarks or yaw.
     """
-    true_meshes = dense.load(truth)
+    true_meshes = aflw2000.load(truth)
     if true_meshes.landmarks is None or true_meshes.yaw is None:
         raise ValueError(f"{truth}: true meshes need `landmarks` and `yaw`")
-    return {"dense": dense.evaluate(dense.load(predicted), true_meshes)}
+    return {"dense": aflw2000.evaluate(aflw2000.load(predicted), true_meshes)}
 
 
 def to_json(report: Mapping) -> str:

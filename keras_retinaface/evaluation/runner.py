@@ -14,9 +14,9 @@ import numpy as np
 import tqdm
 from absl import logging
 
-from keras_retinaface import detector as detector_lib
-from keras_retinaface import image_file
 from keras_retinaface.evaluation import prediction
+from keras_retinaface.inference import detector as detector_lib
+from keras_retinaface.media import image_file
 
 
 def find_images(directory: str | os.PathLike, paths: Sequence[str], *, is_partial: bool) -> list[str]:

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from keras_retinaface import config as config_lib
-from keras_retinaface import detector, export, presets
+from keras_retinaface.export import tflite
+from keras_retinaface.inference import detector
+from keras_retinaface.weights import shipped
 from tests import conftest
 
 # An entry of None makes the import of that name an ImportError, as where the package is not installed.
@@ -19,7 +21,7 @@ _BLOCK = "import sys; sys.modules.update(dict.fromkeys(['tensorflow', 'keras', '
 @pytest.fixture(scope="module")
 def tflite_path(tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "retinaface.tflite"
-    export.tflite(presets.load("mobilenet025"), path, config_lib.Detection(), image_size=(480, 640))
+    tflite.tflite(shipped.load("mobilenet025"), path, config_lib.Detection(), image_size=(480, 640))
     return path
 
 
@@ -51,11 +53,11 @@ def test_the_example_equals_the_detector(tflite_path, photos, tmp_path):
 @pytest.mark.slow
 def test_the_detector_needs_no_tensorflow(tflite_path, photos):
     out = _run(
-        "import time; start = time.perf_counter(); from keras_retinaface import detector;"
+        "import time; start = time.perf_counter(); from keras_retinaface.inference import detector;"
         f"found_by = detector.Detector({str(tflite_path)!r}, num_threads=2); seconds = time.perf_counter() - start;"
-        "from keras_retinaface import image_file, tflite_file;"
+        "from keras_retinaface.media import image_file; from keras_retinaface.export import container;"
         f"faces = found_by.detect(image_file.read({str(photos / 'solvay1927.jpg')!r}));"
-        f"said = tflite_file.read_metadata({str(tflite_path)!r});"
+        f"said = container.read_metadata({str(tflite_path)!r});"
         "import json; print(json.dumps([len(faces), said['labels'], seconds]))"
     )
     count, labels, seconds = json.loads(out)

@@ -3,9 +3,10 @@ import pytest
 import tensorflow as tf
 from absl.testing import flagsaver
 
-from keras_retinaface import config, presets, weights
-from keras_retinaface import model as model_lib
+from keras_retinaface import config
 from keras_retinaface.layers import backbone
+from keras_retinaface.network import model as model_lib
+from keras_retinaface.weights import arrays, shipped
 from tools import distill
 
 PHOTOS = ["examples/photos/fr_obama.jpg", "examples/photos/tfjs_three_people.jpg"]
@@ -13,7 +14,7 @@ PHOTOS = ["examples/photos/fr_obama.jpg", "examples/photos/tfjs_three_people.jpg
 
 def test_a_student_that_is_its_teacher_has_nothing_to_learn():
     photo = tf.random.stateless_uniform((1, 96, 128, 3), (1, 2), maxval=255.0)
-    distiller = distill.Distiller(presets.load("mobilenet025"), presets.load("mobilenet025"), has_frozen_norms=True)
+    distiller = distill.Distiller(shipped.load("mobilenet025"), shipped.load("mobilenet025"), has_frozen_norms=True)
     distiller.compile()
     found = distiller.evaluate(tf.data.Dataset.from_tensors(photo), return_dict=True, verbose=0)
     assert [found[name] for name in ("scores", "boxes", "landmarks")] == pytest.approx([0, 0, 0], abs=1e-5)
@@ -21,22 +22,22 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn():
 
 
 def test_a_student_learns_and_its_teacher_does_not():
-    teacher = presets.load("mobilenet025")
+    teacher = shipped.load("mobilenet025")
     photo = np.full((64, 64, 3), 120, np.uint8)
     student = distill.make_student(teacher, config.Config.preset("mobilenet025_fast"), [photo])
     for layer in backbone.layers_up_to(student, "C5"):
         layer.trainable = False
-    before = {name: weights.read(model) for name, model in (("teacher", teacher), ("student", student))}
+    before = {name: arrays.read(model) for name, model in (("teacher", teacher), ("student", student))}
     data = distill.make_dataset(PHOTOS, (160, 192), 2, student.get_layer("subtract_mean").mean, seed=0)
     distiller = distill.Distiller(teacher, student, has_frozen_norms=False)
     losses = []
     for _ in range(2):
         distill.teach(distiller, data, 20, 2e-3, lambda: losses.append(float(distiller.metrics[0].result())))
     assert losses[1] < 0.8 * losses[0]
-    after = weights.read(student)
+    after = arrays.read(student)
     moved = {name.split("/")[0] for name, value in before["student"].items() if not np.array_equal(value, after[name])}
     assert {"merge_P3", "context_P5_7x7_3_bn", "class_P4"} <= moved and not any(n.startswith("stage") for n in moved)
-    assert all(np.array_equal(value, before["teacher"][name]) for name, value in weights.read(teacher).items())
+    assert all(np.array_equal(value, before["teacher"][name]) for name, value in arrays.read(teacher).items())
 
 
 def test_photos_are_cut_and_padded_with_the_mean():
@@ -54,12 +55,12 @@ def test_the_command_writes_weights_of_the_preset_and_goes_on_from_them(tmp_path
     with flagsaver.flagsaver(steps=["2", "1"], **files, **small):
         distill.main(["distill"])
     student = model_lib.RetinaFace(config.Config.preset("mobilenet025_fast"))
-    weights.load(student, tmp_path / "student.npz")
-    first = weights.read(student)
+    arrays.load(student, tmp_path / "student.npz")
+    first = arrays.read(student)
     init = str(tmp_path / "student.keras")
     # Another seed, so that a student built anew would be another.
     with flagsaver.flagsaver(steps=["1"], learning_rates=["1e-4"], init=init, seed=1, **files, **small):
         distill.main(["distill"])
-    weights.load(student, tmp_path / "student.npz")
-    then, now = first["merge_P3/kernel"], weights.read(student)["merge_P3/kernel"]
+    arrays.load(student, tmp_path / "student.npz")
+    then, now = first["merge_P3/kernel"], arrays.read(student)["merge_P3/kernel"]
     assert 0 < np.abs(now - then).max() < 0.1 * np.abs(then).max()

@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from keras_retinaface import detector as detector_lib
 from keras_retinaface.evaluation import prediction, runner
+from keras_retinaface.inference import detector as detector_lib
 
 PATHS = ["astronaut.png", "mediapipe_sergey.png"]
 SETTINGS = {"model": "mobilenet025", "scales": []}

@@ -1,0 +1,87 @@
+"""The flags of `detector.Detector`, for every script that builds one. Only scripts may import this."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from absl import flags
+
+from keras_retinaface import config
+from keras_retinaface.inference import detector, runtime, view
+
+
+def define(
+    *, score_threshold: float = config.Detection.score_threshold, max_faces: int = config.Detection.max_faces
+) -> tuple[Callable[..., detector.Detector], Callable[[], dict]]:
+    """Defines the flags.
+
+    Args:
+        score_threshold: default of `--score_threshold`.
+        max_faces: default of `--max_faces`.
+
+    Returns:
+        A function that builds the detector which the parsed flags describe from a model (`mesh`: one that gives meshes
+        too), and one that returns those of their values that change what is found, by name.
+    """
+    found_by = {
+        "score_threshold": flags.DEFINE_float(
+            "score_threshold", score_threshold, "Detections under this score are dropped."
+        ),
+        "iou_threshold": flags.DEFINE_float(
+            "iou_threshold", config.Detection.iou_threshold, "Of two detections that overlap more, the better stays."
+        ),
+        "max_faces": flags.DEFINE_integer("max_faces", max_faces, "Most faces an image."),
+        "min_face": flags.DEFINE_float(
+            "min_face", 0.0, "Faces whose shorter side is under this many pixels are dropped."
+        ),
+        "image_size": flags.DEFINE_string(
+            "image_size",
+            view.ORIGINAL,
+            "What the network sees: `original`, `SHORT,LONG` sides, or the LONG side; pixels.",
+        ),
+        "scales": flags.DEFINE_list(
+            "scales", [], "Short sides in pixels to look at in turn, e.g. 500,800,1100,1400,1700."
+        ),
+        "flip": flags.DEFINE_bool("flip", False, "Look at mirrored images too."),
+        "voting": flags.DEFINE_bool(
+            "voting", False, "Average a face over scales, flips and tiles instead of taking the best."
+        ),
+        "voting_iou": flags.DEFINE_float(
+            "voting_iou",
+            config.Detection.voting_iou,
+            "Within one picture, average the boxes that overlap the best one of a face by this or more: 0.5 fits small "
+            "faces better. 0 takes the best one. Of an exported model, its export decides.",
+        ),
+        "tile": flags.DEFINE_integer("tile", None, "Cut images larger than this into overlapping tiles; pixels."),
+    }
+    num_threads = flags.DEFINE_integer(
+        "num_threads", None, "Threads of the network; all for TensorFlow, one for LiteRT."
+    )
+
+    def settings() -> dict:
+        return {name: flag.value for name, flag in found_by.items()}
+
+    def make_detector(model: str, *, mesh: bool = False) -> detector.Detector:
+        values = settings()
+        return detector.Detector(
+            model,
+            score_threshold=values["score_threshold"],
+            iou_threshold=values["iou_threshold"],
+            max_faces=values["max_faces"],
+            image_size=view.parse_size(values["image_size"]),
+            scales=[int(side) for side in values["scales"]],
+            use_flip=values["flip"],
+            use_voting=values["voting"],
+            tile=values["tile"],
+            min_face=values["min_face"],
+            voting_iou=values["voting_iou"],
+            num_threads=num_threads.value,
+            mesh=mesh,
+        )
+
+    return make_detector, settings
+
+
+def define_model(default: str | None) -> flags.FlagHolder:
+    """Defines `--model`."""
+    return flags.DEFINE_string("model", default, f"{runtime.KINDS[0].upper()}{runtime.KINDS[1:]}.")

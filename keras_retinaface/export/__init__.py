@@ -1,0 +1,1 @@
+"""SavedModel and TFLite files of a model, and their parity with it."""

@@ -1,0 +1,222 @@
+"""NumPy images in, faces out, for models of every kind. Imports no TensorFlow of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Iterable, Sequence
+
+import cv2
+import numpy as np
+
+from keras_retinaface import config as config_lib
+from keras_retinaface.inference import merging, runtime
+from keras_retinaface.inference import view as view_lib
+
+# What the first layer subtracts, so that padding in this colour is zero to the network.
+PADDING = (123, 117, 104)
+# Pictures of one size run together up to this many pixels; beyond, memory grows and a CPU gains nothing.
+_MAX_BATCH_PIXELS = 1 << 21
+
+
+@dataclasses.dataclass(frozen=True)
+class Face:
+    """One detected face, in pixels of the image it was found in.
+
+    Attributes:
+        box: float32 `[4]`, xyxy.
+        score: in [0, 1].
+        landmarks: float32 `[5, 2]`, (x, y): eyes, nose tip, mouth corners, left of the image first.
+        mesh: a `reconstruction.Mesh`, or None if none was asked for.
+    """
+
+    box: np.ndarray
+    score: float
+    landmarks: np.ndarray
+    mesh: typing.Any = None
+
+    def to_dict(self) -> dict:
+        """Returns plain lists, ready for JSON, rounded to a thousandth of a pixel; with a mesh its `pose` too."""
+        return {
+            "box": [round(float(v), 3) for v in self.box],
+            "score": round(float(self.score), 6),
+            "landmarks": [[round(float(v), 3) for v in point] for point in self.landmarks],
+            **({} if self.mesh is None else {"pose": self.mesh.pose}),
+        }
+
+
+class Detector:
+    """Finds faces.
+
+    Args:
+        model: a preset (`mobilenet025`), a workdir, a `.keras` file, a `.tflite` file, a SavedModel directory, or a
+            RetinaFace.
+        score_threshold: detections under this score are dropped.
+        iou_threshold: of non-maximum suppression.
+        max_faces: most faces returned an image.
+        image_size: what the network sees: "original", a number (long side, pixels) or (short side, long side).
+        scales: short sides in pixels to look at one after the other, instead of `image_size`.
+        use_flip: whether to look at every picture mirrored too.
+        use_voting: whether a face found in several pictures is their mean (landmarks too) instead of the best one.
+        tile: largest side of a picture, pixels; larger ones are cut into overlapping tiles. None: never.
+        min_face: faces whose shorter side is under this many pixels are dropped.
+        num_threads: of LiteRT (default one) or TensorFlow (default all).
+        voting_iou: whether, within one picture, a face's box is the mean of all candidates that overlap the best one by
+            this or more, weighted by squared score: 0.5 fits small faces better. 0 takes the best one as it is.
+        mesh: whether each face gets a mesh, which needs a Keras model with a dense head and no mirrored views.
+
+    An exported model carries the thresholds of its export: stricter ones here still apply, laxer ones cannot. It votes
+    if its export says so.
+
+    Raises:
+        ValueError: if an option is out of range or the model cannot be opened.
+    """
+
+    def __init__(
+        self,
+        model="mobilenet025",
+        *,
+        score_threshold: float = config_lib.Detection.score_threshold,
+        iou_threshold: float = config_lib.Detection.iou_threshold,
+        max_faces: int = config_lib.Detection.max_faces,
+        image_size: str | int | tuple[int, int] = view_lib.ORIGINAL,
+        scales: Sequence[int] = (),
+        use_flip: bool = False,
+        use_voting: bool = False,
+        tile: int | None = None,
+        min_face: float = 0.0,
+        num_threads: int | None = None,
+        voting_iou: float = config_lib.Detection.voting_iou,
+        mesh: bool = False,
+    ):
+        if mesh and use_flip:
+            raise ValueError("`use_flip` and `mesh` exclude each other: codes of mirrored faces cannot be turned back")
+        self._detection = config_lib.Detection(score_threshold, iou_threshold, max_faces, voting_iou=voting_iou)
+        self._image_size, self._scales = image_size, tuple(scales)
+        self._use_flip, self._use_voting, self._tile, self._min_face = use_flip, use_voting, tile, min_face
+        self._views((480, 640))  # a wrong option shows here, not at the first image
+        self._has_mesh = mesh
+        self._runtime = runtime.open_model(model, self._detection, num_threads, has_dense=mesh)
+
+    def detect(self, image: np.ndarray) -> list[Face]:
+        """Finds the faces of one image.
+
+        Args:
+            image: uint8 `[H, W, 3]`, RGB.
+
+        Returns:
+            Faces, best first.
+
+        Raises:
+            ValueError: if the image has another shape or type.
+        """
+        return self.detect_batch([image])[0]
+
+    def detect_batch(self, images: Iterable[np.ndarray]) -> list[list[Face]]:
+        """Finds the faces of several images of any mix of sizes; pictures of one size run together.
+
+        Args:
+            images: uint8 `[H, W, 3]` each, RGB.
+
+        Returns:
+            One list of faces per image, in order: the same faces that `detect` finds.
+
+        Raises:
+            ValueError: if an image has another shape or type.
+        """
+        images = [check_image(image) for image in images]
+        groups: dict = {}
+        for index, image in enumerate(images):
+            for view in self._views(image.shape[:2]):
+                groups.setdefault(view.input_size, []).append((index, view))
+        parts: list[list[merging.Detections]] = [[] for _ in images]
+        for (height, width), jobs in groups.items():
+            step = self._runtime.max_batch or max(1, _MAX_BATCH_PIXELS // (height * width))
+            for start in range(0, len(jobs), step):
+                chunk = jobs[start : start + step]
+                pictures = [view_lib.cut(images[index], view) for index, view in chunk]
+                for (index, view), found in zip(chunk, self._run(pictures)):
+                    parts[index].append(merging.to_image(found, view))
+        return [self._to_faces(image_parts) for image_parts in parts]
+
+    def _views(self, size: tuple[int, int]) -> list[view_lib.View]:
+        if self._scales:
+            factors = view_lib.pyramid(size, self._scales)
+        else:
+            factors = [view_lib.scale_of(size, self._image_size)]
+        return view_lib.views(size, factors, flip=self._use_flip, tile=self._tile)
+
+    def _run(self, pictures: list[np.ndarray]) -> list[merging.Detections]:
+        """Runs pictures of one size through the model."""
+        scale, num_pictures = 1.0, len(pictures)
+        if self._runtime.image_sizes:
+            size = _best_size(pictures[0].shape[:2], self._runtime.image_sizes)
+            fitted = [letterbox(picture, size) for picture in pictures]
+            scale = fitted[0][1]
+            pictures = [picture for picture, _ in fitted]
+            pictures += [np.zeros_like(pictures[0])] * (self._runtime.max_batch - num_pictures)
+        outputs = self._runtime.run(np.stack(pictures))
+        found = []
+        for index in range(num_pictures):
+            count = int(outputs["count"][index])
+            boxes, scores, landmarks = (outputs[name][index][:count] for name in ("boxes", "scores", "landmarks"))
+            dense = outputs["dense"][index][:count] if self._has_mesh else None
+            found.append(merging.Detections(boxes / scale, scores, landmarks / scale, dense))
+        return found
+
+    def _to_faces(self, parts: list[merging.Detections]) -> list[Face]:
+        detection = self._detection
+        found = merging.merge(parts, detection.iou_threshold, use_voting=self._use_voting)
+        is_kept = found.scores >= detection.score_threshold
+        if self._min_face > 0:
+            is_kept &= merging.is_large_enough(found.boxes, self._min_face)
+        found = found.select(is_kept).select(slice(detection.max_faces))
+        meshes = [None] * len(found.scores)
+        if self._has_mesh and meshes:
+            # Here and not above: it takes TensorFlow and tensorflow-graphics, which detection alone may do without.
+            from keras_retinaface.mesh import reconstruction
+
+            meshes = reconstruction.reconstruct(found.boxes, found.landmarks, found.dense)
+        rows = zip(found.boxes, found.scores, found.landmarks, meshes)
+        return [Face(box, float(score), landmarks, mesh) for box, score, landmarks, mesh in rows]
+
+
+def check_image(image: np.ndarray) -> np.ndarray:
+    """Returns the image if it is what a detector takes.
+
+    Raises:
+        ValueError: if not; says what came.
+    """
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+        raise ValueError(f"`image` must be uint8 [height, width, 3], RGB. Received: {image.dtype} {list(image.shape)}")
+    return image
+
+
+def _best_size(size: tuple[int, int], choices: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Returns the smallest choice that takes a picture without shrinking it, or the one that shrinks it least."""
+    scales = {choice: min(choice[0] / size[0], choice[1] / size[1]) for choice in choices}
+    roomy = [choice for choice in choices if scales[choice] >= 1]
+    return min(roomy, key=lambda choice: choice[0] * choice[1]) if roomy else max(choices, key=scales.get)
+
+
+def letterbox(image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, float]:
+    """Fits an image into a fixed size, keeping its shape, padded at the right or at the bottom.
+
+    Args:
+        image: uint8 `[H, W, 3]`, RGB.
+        size: (height, width) of the result, pixels.
+
+    Returns:
+        uint8 `[height, width, 3]` and the factor from pixels of the image to pixels of the result.
+    """
+    scale = min(size[0] / image.shape[0], size[1] / image.shape[1])
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    if (height, width) != image.shape[:2]:
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    if (height, width) == tuple(size):
+        return image, scale
+    padded = np.empty((*size, 3), np.uint8)
+    padded[:] = PADDING
+    padded[:height, :width] = image
+    return padded, scale

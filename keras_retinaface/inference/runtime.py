@@ -1,0 +1,178 @@
+"""Opens models of every kind behind one method. TensorFlow is imported only by the kinds that need it."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from keras_retinaface import config as config_lib
+
+KINDS = "a preset with shipped weights, a workdir, a .keras file, a .tflite file or a SavedModel directory"
+
+
+class Runtime(Protocol):
+    """A model that finds faces in images as they are.
+
+    Attributes:
+        image_sizes: (height, width) that the images of a call may have; empty for any.
+        max_batch: most images a call takes, or None.
+    """
+
+    image_sizes: Sequence[tuple[int, int]]
+    max_batch: int | None
+
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Detects faces.
+
+        Args:
+            images: uint8 `[B, H, W, 3]`, RGB.
+
+        Returns:
+            `boxes` float32 `[B, N, 4]` (xyxy, pixels), `scores` `[B, N]`, `landmarks` `[B, N, 5, 2]`, `count` int32
+            `[B]`; with meshes `dense` `[B, N, 148]`, see `decoding.decode`.
+        """
+        ...
+
+
+class KerasRuntime:
+    """A Keras model in this process; one trace for single images and one for batches, of any size."""
+
+    image_sizes = ()
+    max_batch = None
+
+    def __init__(self, model, detection: config_lib.Detection, *, has_dense: bool = False):
+        from keras_retinaface.inference import shape_growth
+        from keras_retinaface.network import serving
+
+        if has_dense and not model.config.network.dense:
+            raise ValueError("`mesh` needs a model with a dense head, as the preset mobilenet025_dense")
+        self._one = serving.make(model, detection, batch_size=1, has_dense=has_dense)
+        self._many = serving.make(model, detection, batch_size=None, has_dense=has_dense)
+        self._fusing = shape_growth.Fusing()
+
+    def run(self, images):  # noqa: D102
+        with self._fusing.for_shape(images.shape):
+            outputs = (self._one if len(images) == 1 else self._many)(images)
+        return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+
+class SavedModelRuntime:
+    """A SavedModel; thresholds are those of its export."""
+
+    image_sizes = ()
+    max_batch = None
+
+    def __init__(self, path: str):
+        import tensorflow as tf
+
+        from keras_retinaface.inference import shape_growth
+
+        self._module = tf.saved_model.load(path)  # the signature alone does not keep its variables alive
+        self._function = self._module.signatures["serving_default"]
+        self._fusing = shape_growth.Fusing()
+
+    def run(self, images):  # noqa: D102
+        import tensorflow as tf
+
+        with self._fusing.for_shape(images.shape):
+            outputs = self._function(image=tf.constant(images))
+        return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+
+class LiteRtRuntime:
+    """A `.tflite` file under LiteRT, without TensorFlow; sizes and thresholds are those of its export."""
+
+    max_batch = 1
+
+    def __init__(self, path: str, num_threads: int | None):
+        from ai_edge_litert import interpreter
+
+        if not pathlib.Path(path).is_file():
+            raise ValueError(f"{path}: no such file")
+        try:
+            self._interpreter = interpreter.Interpreter(model_path=path, num_threads=num_threads or 1)
+            runners = map(self._interpreter.get_signature_runner, self._interpreter.get_signature_list())
+            # By size; a runner takes memory for its feature maps at its first call.
+            self._runners = {tuple(r.get_input_details()["image"]["shape"][1:3].tolist()): r for r in runners}
+        except (ValueError, RuntimeError, KeyError) as error:
+            raise ValueError(f"{path}: not a RetinaFace .tflite file: {error}") from error
+        self.image_sizes = tuple(self._runners)
+
+    def run(self, images):  # noqa: D102
+        return self._runners[images.shape[1:3]](image=images)
+
+
+def open_model(
+    model, detection: config_lib.Detection, num_threads: int | None = None, *, has_dense: bool = False
+) -> Runtime:
+    """Opens a model.
+
+    Args:
+        model: a `model.RetinaFace`, or the name or path of one of `KINDS`.
+        detection: thresholds and limits; exported models carry their own.
+        num_threads: for LiteRT and, if TensorFlow has not run anything yet, for TensorFlow; None is one for LiteRT
+            and all for TensorFlow.
+        has_dense: whether to run the dense head, which exported models do not hold.
+
+    Raises:
+        ValueError: if the model is of no known kind or cannot be read, has no dense head when one is wanted, or is an
+            export and `detection` asks for voting, which an export fixes.
+    """
+    if not isinstance(model, (str, pathlib.Path)):
+        return KerasRuntime(model, detection, has_dense=has_dense)
+    path = pathlib.Path(model)
+    is_export = path.suffix == ".tflite" or (path / "saved_model.pb").is_file()
+    if has_dense and is_export:
+        raise ValueError(f"`mesh` needs a Keras model, for exports hold no dense head. Received: {str(model)!r}")
+    if detection.voting_iou and is_export:
+        raise ValueError(f"`voting_iou` is fixed at export: give it to export_main.py. Received: {str(model)!r}")
+    if path.suffix == ".tflite":
+        return LiteRtRuntime(str(path), num_threads)
+    if num_threads:
+        _set_tensorflow_threads(num_threads)
+    if (path / "saved_model.pb").is_file():
+        return SavedModelRuntime(str(path))
+    return KerasRuntime(load_keras(model), detection, has_dense=has_dense)
+
+
+def load_keras(model: str | pathlib.Path):
+    """Loads a Keras model from a preset, workdir or `.keras` file.
+
+    Raises:
+        ValueError: if it is none of these or cannot be read.
+    """
+    from keras_retinaface.weights import shipped
+
+    path = pathlib.Path(model)
+    if str(model) in shipped.PRESETS:
+        return shipped.load(str(model))
+    if path.is_dir():
+        path = path / "model.keras"
+    if path.suffix != ".keras" or not path.is_file():
+        raise ValueError(
+            f"`model` must be {KINDS}; presets with weights: {tuple(shipped.PRESETS)}. Received: {str(model)!r}"
+        )
+    import keras
+
+    from keras_retinaface.network import model as model_lib
+
+    try:
+        loaded = keras.models.load_model(path, compile=False)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path}: not a readable .keras file: {error}") from error
+    if not isinstance(loaded, model_lib.RetinaFace):
+        raise ValueError(f"{path}: expected a RetinaFace. Received: {type(loaded).__name__}")
+    return loaded
+
+
+def _set_tensorflow_threads(num_threads: int) -> None:
+    import tensorflow as tf
+
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(num_threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1 if num_threads == 1 else 2)
+    except RuntimeError as error:
+        raise ValueError("`num_threads` must be set before TensorFlow has run anything") from error

@@ -1,0 +1,1 @@
+"""The Keras model, its objective, and what turns its outputs into faces."""

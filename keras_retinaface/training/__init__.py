@@ -1,0 +1,1 @@
+"""A training around `model.fit`: start, optimizer, checkpoints, callbacks, devices."""

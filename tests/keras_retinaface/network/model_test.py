@@ -1,0 +1,157 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_retinaface import config as config_lib
+from keras_retinaface.geometry import anchor
+from keras_retinaface.network import model as model_lib
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    return model_lib.RetinaFace()
+
+
+def _images(*shape):
+    return np.random.default_rng(0).uniform(0, 255, (*shape, 3)).astype(np.float32)
+
+
+def _targets(model, images, num_positive):
+    num_anchors = anchor.generate(images.shape[1:3], model.config.anchors.strides, model.config.anchors.sizes).shape[0]
+    batch = len(images)
+    state = np.zeros((batch, num_anchors), np.int32)
+    state[:, :num_positive] = 1
+    return {
+        "state": state,
+        "box_deltas": np.ones((batch, num_anchors, 4), np.float32),
+        "landmark_deltas": np.ones((batch, num_anchors, 5, 2), np.float32),
+        "landmark_weight": np.repeat((state == 1)[..., None], 5, -1).astype(np.float32),
+        "matched_box": np.ones((batch, num_anchors, 4), np.float32),
+    }
+
+
+@pytest.mark.parametrize("size", [(64, 96), (33, 70), (1, 1), (95, 33)])
+def test_outputs_agree_with_the_anchors_of_any_size(model, size):
+    outputs = model(_images(1, *size), training=False)
+    anchors = anchor.generate(size, model.config.anchors.strides, model.config.anchors.sizes)
+    assert {name: tuple(value.shape) for name, value in outputs.items()} == {
+        "scores": (1, len(anchors), 2),
+        "box_deltas": (1, len(anchors), 4),
+        "landmark_deltas": (1, len(anchors), 5, 2),
+    }
+
+
+def test_a_batch_gives_what_its_images_give(model):
+    images = _images(8, 64, 64)
+    together = model(images, training=False)
+    for index in range(8):
+        alone = model(images[index : index + 1], training=False)
+        for name, value in alone.items():
+            np.testing.assert_allclose(together[name][index : index + 1], value, atol=1e-5)
+
+
+def test_uint8_equals_float(model):
+    images = _images(1, 64, 64).astype(np.uint8)
+    np.testing.assert_allclose(model(images)["scores"], model(images.astype(np.float32))["scores"], atol=1e-6)
+
+
+def test_keras_file_round_trip(model, tmp_path):
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert isinstance(loaded, model_lib.RetinaFace) and loaded.config == model.config
+    images = _images(1, 40, 50)
+    for name, value in model(images).items():
+        np.testing.assert_array_equal(loaded(images)[name], value)
+
+
+def test_fit_reports_every_loss_and_learns(tmp_path):
+    keras.utils.set_random_seed(1)
+    model = model_lib.RetinaFace()
+    images = _images(2, 64, 64)
+    dataset = tf.data.Dataset.from_tensors((images, _targets(model, images, 4))).repeat()
+    model.compile(optimizer=keras.optimizers.SGD(0.01, momentum=0.9))
+    history = model.fit(dataset, epochs=6, steps_per_epoch=3, verbose=0, shuffle=False).history
+    assert set(history) == set(model_lib.METRICS)
+    assert history["loss"][-1] < 0.5 * history["loss"][0]
+    weights = model.config.loss
+    weighted = (
+        weights.class_weight * history["class_loss"][0]
+        + weights.box_weight * history["box_loss"][0]
+        + weights.landmark_weight * history["landmark_loss"][0]
+    )
+    # The class mean is over steps weighted by their anchors, which are equal here.
+    np.testing.assert_allclose(history["loss"][0], weighted, rtol=1e-4)
+
+
+def test_a_batch_without_faces_is_finite():
+    model = model_lib.RetinaFace()
+    images = _images(2, 64, 64)
+    model.compile(optimizer=keras.optimizers.SGD(0.01))
+    before = model.get_layer("box_P3").get_weights()
+    history = model.fit(
+        tf.data.Dataset.from_tensors((images, _targets(model, images, 0))), verbose=0, shuffle=False
+    ).history
+    assert np.isfinite(history["loss"][0]) and history["box_loss"] == [0.0] and history["landmark_loss"] == [0.0]
+    for old, new in zip(before, model.get_layer("box_P3").get_weights()):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_shared_heads_are_one_convolution():
+    network = config_lib.Network(use_shared_heads=True)
+    model = model_lib.RetinaFace(config_lib.Config(network=network))
+    assert [layer.name for layer in model.layers if layer.name.startswith("class_") and layer.weights] == ["class_head"]
+
+
+def test_sample_weight_is_refused(model):
+    with pytest.raises(ValueError, match="`sample_weight` is not supported"):
+        model.compute_loss(y={}, y_pred={}, sample_weight=1.0)
+
+
+def _loss_of(**changes):
+    """Returns the loss and its terms for fixed outputs: two images with 1 and 3 positive anchors of 42."""
+    model = model_lib.RetinaFace(config_lib.Config().replace(**changes))
+    rng = np.random.default_rng(5)
+    targets = _targets(model, _images(2, 32, 32), 1)
+    targets["state"][1, :3] = 1
+    shapes = {"scores": (2,), "box_deltas": (4,), "landmark_deltas": (5, 2)}
+    outputs = {name: tf.constant(rng.normal(size=(2, 42, *tail)), tf.float32) for name, tail in shapes.items()}
+    loss = model.compute_loss(_images(2, 32, 32), targets, outputs)
+    return float(loss), model.compute_metrics(None, None, None), targets["state"], outputs["scores"].numpy()
+
+
+def test_losses_are_chosen_by_the_config():
+    loss, terms, state, scores = _loss_of(class_weight=2.0, box_weight=0.5, landmark_weight=0.25)
+    assert loss == pytest.approx(
+        2.0 * float(terms["class_loss"]) + 0.5 * float(terms["box_loss"]) + 0.25 * float(terms["landmark_loss"])
+    )
+    entropy = np.log1p(np.exp(np.where(state == 1, -1, 1) * (scores[..., 1] - scores[..., 0])))
+    hardest = [sorted(entropy[image][state[image] == 0])[-keep:] for image, keep in ((0, 3), (1, 9))]
+    per_image = entropy[state == 1].sum() + np.sum(hardest[0]) + np.sum(hardest[1])
+    assert float(terms["class_loss"]) == pytest.approx(per_image / (4 + 12), rel=1e-5)
+
+    _, terms, _, _ = _loss_of(ohem_pool="batch")
+    per_batch = entropy[state == 1].sum() + np.sum(sorted(entropy[state == 0])[-12:])
+    assert float(terms["class_loss"]) == pytest.approx(per_batch / 16, rel=1e-5)
+    only_class = {"box_weight": 0.0, "landmark_weight": 0.0}
+    loss, _, _, _ = _loss_of(class_count="positive", **only_class)
+    assert loss == pytest.approx(per_image / 4, rel=1e-5)
+
+    loss, terms, _, _ = _loss_of(
+        class_loss="focal", focal_gamma=0.0, focal_alpha=0.5, box_weight=0.0, landmark_weight=0
+    )
+    assert loss == pytest.approx(0.5 * entropy.sum() / 4, rel=1e-5)
+
+    names = {name: float(_loss_of(box_loss=name)[1]["box_loss"]) for name in config_lib.BOX_LOSSES}
+    assert 0 < names["giou"] < 2 and 0 < names["ciou"] < 3 and len(set(names.values())) == 3
+
+
+def test_parts_of_a_batch_count_as_the_batch():
+    model = model_lib.RetinaFace(config_lib.Config().replace(ohem_pool="batch", negative_ratio=30.0))
+    targets = {name: tf.constant(value) for name, value in _targets(model, _images(2, 32, 32), 1).items()}
+    # One pool of 2 faces and 82 others keeps 60; of two pools each keeps 30 of 41.
+    assert float(model.loss_counts(targets)["class_loss"]) == 2 + 60
+    assert float(model.loss_counts(targets, num_parts=2)["class_loss"]) == 2 + 60
+    ignored = {**targets, "state": tf.concat([targets["state"][:1], -tf.ones([1, 42], tf.int32)], 0)}
+    assert float(model.loss_counts(ignored)["class_loss"]) == 1 + 30
