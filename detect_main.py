@@ -69,7 +69,9 @@ def _unique_stem(path: str, taken: set[str]) -> str:
 
 def _draw(image: np.ndarray, faces: list) -> np.ndarray:
     if _MESH.value:
-        return drawing.meshes(image, faces, has_lines=_MESH_STYLE.value == "lines")
+        from keras_retinaface.mesh import drawing as mesh_drawing  # takes TensorFlow, which a .tflite does without
+
+        return mesh_drawing.meshes(image, faces, has_lines=_MESH_STYLE.value == "lines")
     return drawing.faces(image, faces)
 
 

@@ -21,8 +21,8 @@ from keras_retinaface import config
 from keras_retinaface.export import tflite
 from keras_retinaface.inference import detector
 from keras_retinaface.media import image_file
+from keras_retinaface.network import model as model_lib
 from keras_retinaface.network import serving
-from keras_retinaface.weights import shipped
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("runs", 20, "Detections of each kind.", lower_bound=1)
@@ -38,7 +38,10 @@ def main(argv):
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     detection = config.Detection()
     result = {}
-    models = {"plain": shipped.load("mobilenet025_public"), "dense": shipped.load("mobilenet025_dense")}
+    models = {
+        "plain": model_lib.RetinaFace.from_preset("mobilenet025_public"),
+        "dense": model_lib.RetinaFace.from_preset("mobilenet025_dense"),
+    }
     with tempfile.TemporaryDirectory() as folder:
         for name, model in models.items():
             serve = serving.make(model, detection, 1).get_concrete_function()

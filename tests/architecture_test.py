@@ -1,86 +1,185 @@
-"""The rule of arrows: who may import whom, where flags and print may stand."""
+"""The table of arrows: which room may import which, anywhere in a file; no circles; who loads without TensorFlow."""
 
 import ast
+import functools
+import subprocess
+import sys
 
 import pytest
 
 from tests import conftest
 
-# A lower number may not import a higher one; equal numbers may.
-_LAYERS = {
-    "config": 0,
-    "geometry": 0,
-    "layers": 1,
-    "losses": 1,
-    "replica": 1,
-    "mesh": 1,
-    "model": 2,
-    "description": 2,
-    "detections": 2,
-    "accumulation": 2,
-    "recompute": 2,
-    "weights": 2,
-    # Above the library: only scripts may import it.
-    "detection_flags": 4,
+_LIBRARY = "keras_retinaface"
+_EVERYTHING = "*"
+# A room, or a module of one with a row of its own, and what it may import besides its own room. An entry in brackets
+# may be imported inside functions only. docs/architecture.md says the same in words.
+_TABLE = {
+    "config": "",
+    "atomic": "",
+    "geometry": "",
+    "media": "atomic",
+    "layers": "geometry",
+    "weights": "config atomic",
+    "weights.imagenet": "config atomic layers",
+    "mesh": "config geometry atomic",
+    "network": "config geometry layers weights (mesh)",
+    "inference": "config media weights (network) (mesh)",
+    "evaluation": "inference media mesh atomic",
+    "export": "config inference network layers atomic",
+    "training": "config atomic media weights layers network inference evaluation",
+    "cli": _EVERYTHING,
+    "data_pipeline": "config geometry mesh.face_model",
 }
-_TOP = 3
-# The one module beside scripts that defines flags, because two scripts share them.
-_SHARED_FLAGS = "detection_flags.py"
-# Modules that must load where there is no TensorFlow.
-_WITHOUT_TENSORFLOW = ("config", "alignment", "detector", "drawing", "image_file", "merging", "resizing", "video")
+# Rooms and modules that must load where there is no TensorFlow.
+_WITHOUT_TENSORFLOW = (
+    "config",
+    "atomic",
+    "media",
+    "inference",
+    "weights.arrays",
+    "weights.shipped",
+    "weights.imports",
+    "mesh.face_model",
+    "evaluation",
+)
+_WITH_TENSORFLOW = ("evaluation.mesh_fit",)
 
 
-def _files(folder):
-    return sorted((conftest.ROOT / folder).rglob("*.py"))
+@functools.cache
+def _modules():
+    """Returns the path of every module of the library and the pipeline, by dotted name."""
+    found = {}
+    for folder in (_LIBRARY, "data_pipeline"):
+        for path in sorted((conftest.ROOT / folder).rglob("*.py")):
+            parts = path.relative_to(conftest.ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
 
 
-def _imports(path, top_level_only=False):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in tree.body if top_level_only else ast.walk(tree):
+@functools.cache
+def _imports(name):
+    """Returns the modules of ours that a module imports, each with whether it does so inside a function only."""
+    tree = ast.parse(_modules()[name].read_text(encoding="utf-8"))
+    at_top = {id(node) for statement in tree.body for node in _outside_functions(statement)}
+    found = {}
+    for node in ast.walk(tree):
+        targets = []
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            targets = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}: imports are absolute"
+            targets = [f"{node.module}.{alias.name}" for alias in node.names]
+        for target in targets:
+            while target not in _modules() and "." in target:
+                target = target.rpartition(".")[0]
+            if target in _modules():
+                found[target] = found.get(target, True) and id(node) not in at_top
+    return found
 
 
-def _layer(module):
-    parts = module.split(".")
-    return _LAYERS.get(parts[1], _TOP) if len(parts) > 1 else None
+def _outside_functions(node):
+    if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+        yield node
+        for child in ast.iter_child_nodes(node):
+            yield from _outside_functions(child)
 
 
-@pytest.mark.parametrize("path", _files("keras_retinaface"), ids=lambda p: str(p.relative_to(conftest.ROOT)))
-def test_arrows_of_the_library(path):
-    own = ".".join(path.relative_to(conftest.ROOT).with_suffix("").parts)
-    for module in _imports(path, top_level_only=True):
-        assert not module.startswith("data_pipeline") or "__main__" in path.read_text(), f"{own} imports {module}"
-        if module.startswith("keras_retinaface.") and path.name != "__init__.py":
-            assert _layer(module) <= _layer(own), f"{own} imports {module}"
+def _is_in(name, row):
+    return name == row or name.startswith(f"{row}.")
 
 
-@pytest.mark.parametrize("path", _files("data_pipeline"), ids=lambda p: str(p.relative_to(conftest.ROOT)))
-def test_arrows_of_the_pipeline(path):
-    allowed = ("keras_retinaface.geometry", "keras_retinaface.config", "keras_retinaface.mesh.face_model")
-    for module in _imports(path):
-        if module.startswith("keras_retinaface") and module not in ("keras_retinaface", "keras_retinaface.mesh"):
-            assert module.startswith(allowed), f"{path.name} imports {module}"
+def _short(name):
+    return name.removeprefix(f"{_LIBRARY}.") if name != _LIBRARY else ""
 
 
-def test_detection_needs_no_tensorflow_at_import():
-    for name in _WITHOUT_TENSORFLOW:
-        modules = set(_imports(conftest.ROOT / "keras_retinaface" / f"{name}.py", top_level_only=True))
-        assert not {m for m in modules if m.split(".")[0] in ("tensorflow", "keras")}, name
+def _row(name):
+    """Returns the row of the table that a module stands in, the most exact one."""
+    return max((row for row in _TABLE if _is_in(_short(name), row)), key=len, default=None)
 
 
-def test_flags_and_print_stay_in_scripts():
-    for path in _files("keras_retinaface") + _files("data_pipeline"):
+def _violations(name):
+    row = _row(name)
+    if _short(name) == "":  # the door names modules as text
+        return sorted(_imports(name))
+    assert row is not None, f"{name} stands in no room of the table"
+    if _TABLE[row] == _EVERYTHING:
+        return []
+    always = [entry for entry in _TABLE[row].split() if not entry.startswith("(")]
+    lazily = [entry.strip("()") for entry in _TABLE[row].split() if entry.startswith("(")]
+    room = row.split(".")[0]
+    found = []
+    for target, is_lazy in _imports(name).items():
+        short = _short(target)
+        if short and not any(_is_in(short, entry) for entry in [room, *always, *(lazily if is_lazy else [])]):
+            found.append(target)
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(_modules()))
+def test_a_module_imports_what_its_room_may(name):
+    assert not _violations(name), f"{name} may import: {_TABLE[_row(name)]}"
+
+
+def test_there_is_no_circle_of_files():
+    state, circle = {}, []
+
+    def visit(name, path):
+        state[name] = "open"
+        for target in _imports(name):
+            if state.get(target) == "open":
+                circle.append([*path[path.index(target) :], target])
+            elif target not in state:
+                visit(target, [*path, target])
+        state[name] = "done"
+
+    for name in _modules():
+        if name not in state:
+            visit(name, [name])
+    assert not circle
+
+
+def test_rooms_that_promise_it_load_without_tensorflow():
+    wanted = [
+        name
+        for name in sorted(_modules())
+        if any(_is_in(_short(name), row) for row in _WITHOUT_TENSORFLOW)
+        and not any(_is_in(_short(name), row) for row in _WITH_TENSORFLOW)
+    ]
+    assert len(wanted) > 25
+    code = f"""
+import importlib, sys
+for name in {[_LIBRARY, *wanted]}:
+    importlib.import_module(name)
+    loaded = {{"tensorflow", "keras", "tensorflow_graphics", "tensorflow_addons"}} & set(sys.modules)
+    assert not loaded, f"{{name}} loads {{loaded}}"
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=conftest.ROOT)
+    assert result.returncode == 0, result.stderr
+
+
+def test_flags_and_print_stay_in_commands():
+    for name, path in _modules().items():
         text = path.read_text(encoding="utf-8")
-        if path.name == _SHARED_FLAGS:
-            continue
-        if '__name__ == "__main__"' in text:
+        if _is_in(_short(name), "cli") or '__name__ == "__main__"' in text:
             continue
         tree = ast.parse(text)
-        names = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and hasattr(node.func, "id")}
-        assert "print" not in names, path
-        assert not [module for module in _imports(path) if module.startswith("absl.flags") or module == "absl.flag"]
-        assert "flags.DEFINE" not in text, path
+        calls = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and hasattr(node.func, "id")}
+        assert "print" not in calls, path
+        assert "from absl import flags" not in text and "flags.DEFINE" not in text, path
+
+
+def test_no_file_is_longer_than_one_reads_at_a_sitting():
+    lengths = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in _modules().items()}
+    assert not {name: length for name, length in lengths.items() if length > 350}
+
+
+def test_no_body_is_longer_than_a_page():
+    found = {}
+    for name, path in _modules().items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
+                length = node.end_lineno - first.lineno + 1
+                if length > 60:
+                    found[f"{name}.{node.name}"] = length
+    assert not found

@@ -23,7 +23,8 @@ from keras_retinaface.layers import backbone, mesh_tower
 from keras_retinaface.media import image_file
 from keras_retinaface.mesh import dense_loss, face_model
 from keras_retinaface.network import model
-from keras_retinaface.weights import arrays, shipped
+from keras_retinaface.network import model as model_lib
+from keras_retinaface.weights import arrays
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("detector", "mobilenet025", "Preset whose layers are frozen.")
@@ -184,7 +185,7 @@ def main(argv):
     """Reads, samples, writes."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    sampler = Sampler(shipped.load(FLAGS.detector), FLAGS.crop)
+    sampler = Sampler(model_lib.RetinaFace.from_preset(FLAGS.detector), FLAGS.crop)
     rng = np.random.default_rng(FLAGS.seed)
     parts, names = [], []
     for image_row, entry in enumerate(tqdm.tqdm(annotation.read(FLAGS.annotations), unit="image", disable=None)):

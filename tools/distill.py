@@ -25,7 +25,7 @@ from keras_retinaface.layers import backbone
 from keras_retinaface.media import image_file
 from keras_retinaface.network import model as model_lib
 from keras_retinaface.training import validation
-from keras_retinaface.weights import arrays, folding, shipped, unfolding
+from keras_retinaface.weights import arrays, folding, unfolding
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("teacher", "mobilenet025", "A preset.")
@@ -204,7 +204,7 @@ def main(argv):
     paths = image_file.find(FLAGS.images)
     if not paths:
         raise app.UsageError(f"--images: no images in {FLAGS.images}")
-    teacher = shipped.load(FLAGS.teacher)
+    teacher = model_lib.RetinaFace.from_preset(FLAGS.teacher)
     if FLAGS.init:
         student = runtime.load_keras(FLAGS.init)
     else:

@@ -148,7 +148,9 @@ def load_keras(model: str | pathlib.Path):
 
     path = pathlib.Path(model)
     if str(model) in shipped.PRESETS:
-        return shipped.load(str(model))
+        from keras_retinaface.network import model as model_lib
+
+        return model_lib.RetinaFace.from_preset(str(model))
     if path.is_dir():
         path = path / "model.keras"
     if path.suffix != ".keras" or not path.is_file():

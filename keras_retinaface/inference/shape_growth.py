@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 
-import tensorflow as tf
-
 # As many sizes of this network as the thousand hold. With more, preparing takes as long as fusing saves.
 _MAX_SIZES = 16
 
@@ -19,6 +17,8 @@ class Fusing:
     """Leaves ops apart for one model once it has seen many image sizes."""
 
     def __init__(self):
+        import tensorflow as tf
+
         self._sizes = set()
         self._is_needed = tf.__version__.startswith("2.15.")
         # Now and not before each call, when another thread may have switched it off for a moment.
@@ -33,6 +33,8 @@ class Fusing:
 
 @contextlib.contextmanager
 def _apart(usual: bool):
+    import tensorflow as tf
+
     # The option goes with every call of a function, which TensorFlow optimises once for each of its values.
     tf.config.optimizer.set_experimental_options({"remapping": False})
     try:

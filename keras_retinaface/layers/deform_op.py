@@ -108,71 +108,76 @@ def _convolve(features, offsets, mask, kernel, origin, size, *, taps, is_sparse)
     def corners(origin, offsets, mask, size):
         return _corners(tf.unstack(size), origin, tf.constant(taps, offsets.dtype), offsets, mask)
 
-    def forward(features, offsets, mask, kernel, origin, size):
-        def convolve_tile(i):
-            index, weight = corners(origin[i], offsets[i], mask[i], size)
-            return tf.matmul(_columns(features, index, weight, kernel, is_sparse), kernel)
-
-        num_tiles = origin.shape[0]
-        if num_tiles is not None and num_tiles <= _MAX_UNROLLED_TILES:
-            outputs = []
-            for i in range(num_tiles):
-                # One after the other, or the executor would hold several tiles.
-                with tf.control_dependencies(outputs[-1:]):
-                    outputs.append(convolve_tile(i))
-            return tf.stack(outputs) if len(outputs) > 1 else outputs[0][None]
-        return tf.map_fn(
-            convolve_tile,
-            tf.range(tf.shape(origin)[0]),
-            fn_output_signature=tf.TensorSpec([origin.shape[1], kernel.shape[1]], kernel.dtype),
-            parallel_iterations=1,
-        )
-
-    def backward(features, offsets, mask, kernel, origin, size, d_outputs):
-        def step(i, d_features, d_kernel, d_offsets, d_mask):
-            offsets_i, mask_i = offsets[i], mask[i]
-            with tf.GradientTape() as tape:
-                tape.watch([offsets_i, mask_i])
-                index, weight = corners(origin[i], offsets_i, mask_i, size)
-            columns = _columns(features, index, weight, kernel, is_sparse)
-            d_kernel += tf.cast(tf.matmul(columns, d_outputs[i], transpose_a=True), d_kernel.dtype)
-            d_samples = tf.matmul(d_outputs[i], kernel, transpose_b=True)
-            d_samples = tf.cast(tf.reshape(d_samples, [-1, features.shape[1]]), features.dtype)
-            d_features += tf.cast(_spread(d_samples, index, weight, tf.shape(features)[0], is_sparse), d_features.dtype)
-            d_offsets_i, d_mask_i = tape.gradient(
-                weight,
-                [offsets_i, mask_i],
-                [tf.cast(_dots(features, rows, d_samples), offsets.dtype) for rows in index],
-            )
-            return i + 1, d_features, d_kernel, d_offsets.write(i, d_offsets_i), d_mask.write(i, d_mask_i)
-
-        num_tiles = tf.shape(origin)[0]
-        # Sums over tiles are kept in the dtype of positions: halves would lose small terms.
-        state = (
-            0,
-            tf.zeros(tf.shape(features), offsets.dtype),
-            tf.zeros(tf.shape(kernel), offsets.dtype),
-            tf.TensorArray(offsets.dtype, num_tiles),
-            tf.TensorArray(offsets.dtype, num_tiles),
-        )
-        _, d_features, d_kernel, d_offsets, d_mask = tf.while_loop(
-            lambda i, *_: i < num_tiles, step, state, parallel_iterations=1
-        )
-        return (
-            tf.cast(d_features, features.dtype),
-            tf.reshape(d_offsets.stack(), tf.shape(offsets)),
-            tf.reshape(d_mask.stack(), tf.shape(mask)),
-            tf.cast(d_kernel, kernel.dtype),
-            None,
-            None,
-        )
-
     # Whatever either pass reads is an argument: a SavedModel cannot store a gradient that captures tensors.
     @tf.custom_gradient
     def checkpointed(*inputs):
-        return forward(*inputs), lambda d_outputs: backward(*inputs, d_outputs)
+        outputs = _forward(*inputs, corners=corners, is_sparse=is_sparse)
+        return outputs, lambda d_outputs: _backward(*inputs, d_outputs, corners=corners, is_sparse=is_sparse)
 
     return checkpointed(features, offsets, mask, kernel, origin, size)
+
+
+def _forward(features, offsets, mask, kernel, origin, size, *, corners, is_sparse):
+    def convolve_tile(i):
+        index, weight = corners(origin[i], offsets[i], mask[i], size)
+        return tf.matmul(_columns(features, index, weight, kernel, is_sparse), kernel)
+
+    num_tiles = origin.shape[0]
+    if num_tiles is not None and num_tiles <= _MAX_UNROLLED_TILES:
+        outputs = []
+        for i in range(num_tiles):
+            # One after the other, or the executor would hold several tiles.
+            with tf.control_dependencies(outputs[-1:]):
+                outputs.append(convolve_tile(i))
+        return tf.stack(outputs) if len(outputs) > 1 else outputs[0][None]
+    return tf.map_fn(
+        convolve_tile,
+        tf.range(tf.shape(origin)[0]),
+        fn_output_signature=tf.TensorSpec([origin.shape[1], kernel.shape[1]], kernel.dtype),
+        parallel_iterations=1,
+    )
+
+
+def _backward(features, offsets, mask, kernel, origin, size, d_outputs, *, corners, is_sparse):
+    """Returns the gradients of the six inputs, computing each tile anew."""
+
+    def step(i, d_features, d_kernel, d_offsets, d_mask):
+        offsets_i, mask_i = offsets[i], mask[i]
+        with tf.GradientTape() as tape:
+            tape.watch([offsets_i, mask_i])
+            index, weight = corners(origin[i], offsets_i, mask_i, size)
+        columns = _columns(features, index, weight, kernel, is_sparse)
+        d_kernel += tf.cast(tf.matmul(columns, d_outputs[i], transpose_a=True), d_kernel.dtype)
+        d_samples = tf.matmul(d_outputs[i], kernel, transpose_b=True)
+        d_samples = tf.cast(tf.reshape(d_samples, [-1, features.shape[1]]), features.dtype)
+        d_features += tf.cast(_spread(d_samples, index, weight, tf.shape(features)[0], is_sparse), d_features.dtype)
+        d_offsets_i, d_mask_i = tape.gradient(
+            weight,
+            [offsets_i, mask_i],
+            [tf.cast(_dots(features, rows, d_samples), offsets.dtype) for rows in index],
+        )
+        return i + 1, d_features, d_kernel, d_offsets.write(i, d_offsets_i), d_mask.write(i, d_mask_i)
+
+    num_tiles = tf.shape(origin)[0]
+    # Sums over tiles are kept in the dtype of positions: halves would lose small terms.
+    state = (
+        0,
+        tf.zeros(tf.shape(features), offsets.dtype),
+        tf.zeros(tf.shape(kernel), offsets.dtype),
+        tf.TensorArray(offsets.dtype, num_tiles),
+        tf.TensorArray(offsets.dtype, num_tiles),
+    )
+    _, d_features, d_kernel, d_offsets, d_mask = tf.while_loop(
+        lambda i, *_: i < num_tiles, step, state, parallel_iterations=1
+    )
+    return (
+        tf.cast(d_features, features.dtype),
+        tf.reshape(d_offsets.stack(), tf.shape(offsets)),
+        tf.reshape(d_mask.stack(), tf.shape(mask)),
+        tf.cast(d_kernel, kernel.dtype),
+        None,
+        None,
+    )
 
 
 def _corners(size, origin, taps, offsets, mask):

@@ -9,6 +9,7 @@ from keras_retinaface import config as config_lib
 from keras_retinaface.geometry import anchor
 from keras_retinaface.layers import backbone, context, head, mesh_tower, preprocessing, pyramid
 from keras_retinaface.network import accumulation, cost, losses, recompute, replica
+from keras_retinaface.weights import arrays, shipped
 
 # Names of the trackers that `fit` and `evaluate` report.
 METRICS = ("loss", "class_loss", "box_loss", "landmark_loss", "recall")
@@ -49,12 +50,12 @@ class RetinaFace(keras.Model):
             name: a preset of `shipped.PRESETS`.
 
         Raises:
-            ValueError: if no weights are shipped under this name.
+            ValueError: if no weights are shipped under this name, or the file is not what was shipped.
         """
-        # Presets build models, so the import cannot stand above.
-        from keras_retinaface.weights import shipped
-
-        return shipped.load(name)
+        values = shipped.read(name)
+        model = cls(config_lib.Config.preset(name))
+        arrays.assign(model, values, name)
+        return model
 
     def call(self, inputs, training=None, mask=None):
         """Computes the outputs; with `use_recompute`, training keeps only what stands between the backbone's blocks."""

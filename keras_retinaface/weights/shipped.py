@@ -6,7 +6,9 @@ import dataclasses
 import hashlib
 import pathlib
 
-from keras_retinaface import config as config_lib
+import numpy as np
+
+from keras_retinaface.weights import arrays
 
 ASSETS = pathlib.Path(__file__).resolve().parent.parent / "assets"
 
@@ -68,34 +70,25 @@ PRESETS = {
 }
 
 
-def load(name: str):
-    """Builds a model and gives it its shipped weights.
+def read(name: str) -> dict[str, np.ndarray]:
+    """Reads the shipped weights of a preset.
 
     Args:
         name: one of `PRESETS`.
 
     Returns:
-        A `model.RetinaFace`.
+        Arrays by the names of `arrays.names`.
 
     Raises:
         ValueError: if no weights are shipped under this name, or the file is not what was shipped.
     """
-    # Here and not above, so that a command that only lists presets does not wait for TensorFlow.
-    from keras_retinaface.network import model as model_lib
-    from keras_retinaface.weights import arrays
-
     if name not in PRESETS:
         raise ValueError(f"`preset` with shipped weights must be one of {tuple(PRESETS)}. Received: {name!r}")
     preset = PRESETS[name]
-    values = {**(_read(preset.base) if preset.base else {}), **_read(preset)}
-    model = model_lib.RetinaFace(config_lib.Config.preset(name))
-    arrays.assign(model, values, str(ASSETS / preset.file))
-    return model
+    return {**(_read(preset.base) if preset.base else {}), **_read(preset)}
 
 
-def _read(preset: Preset) -> dict:
-    from keras_retinaface.weights import arrays
-
+def _read(preset: Preset) -> dict[str, np.ndarray]:
     path = ASSETS / preset.file
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != preset.sha256:

@@ -11,7 +11,7 @@ import pytest
 from keras_retinaface import config as config_lib
 from keras_retinaface.export import tflite
 from keras_retinaface.inference import detector
-from keras_retinaface.weights import shipped
+from keras_retinaface.network import model as model_lib
 from tests import conftest
 
 # An entry of None makes the import of that name an ImportError, as where the package is not installed.
@@ -21,7 +21,7 @@ _BLOCK = "import sys; sys.modules.update(dict.fromkeys(['tensorflow', 'keras', '
 @pytest.fixture(scope="module")
 def tflite_path(tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "retinaface.tflite"
-    tflite.tflite(shipped.load("mobilenet025"), path, config_lib.Detection(), image_size=(480, 640))
+    tflite.tflite(model_lib.RetinaFace.from_preset("mobilenet025"), path, config_lib.Detection(), image_size=(480, 640))
     return path
 
 

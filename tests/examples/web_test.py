@@ -18,7 +18,7 @@ from keras_retinaface import config as config_lib
 from keras_retinaface.export import tflite
 from keras_retinaface.inference import detector
 from keras_retinaface.media import image_file
-from keras_retinaface.weights import shipped
+from keras_retinaface.network import model as model_lib
 from tests import conftest
 
 WEB = conftest.ROOT / "examples" / "web"
@@ -55,7 +55,10 @@ def test_the_page_finds_what_python_finds(chromium, photos, tmp_path):
     shutil.copytree(WEB, site, ignore=shutil.ignore_patterns("node_modules", "*.tflite"))
     (site / "node_modules").symlink_to(NODE_MODULES)
     tflite.tflite(
-        shipped.load("mobilenet025"), site / "retinaface.tflite", config_lib.Detection(), image_size=(480, 640)
+        model_lib.RetinaFace.from_preset("mobilenet025"),
+        site / "retinaface.tflite",
+        config_lib.Detection(),
+        image_size=(480, 640),
     )
     image = cv2.resize(image_file.read(photos / "solvay1927.jpg"), (640, 288), interpolation=cv2.INTER_AREA)
     image_file.write(site / "photo.png", image)

@@ -6,7 +6,7 @@ from absl.testing import flagsaver
 from keras_retinaface import config
 from keras_retinaface.layers import backbone
 from keras_retinaface.network import model as model_lib
-from keras_retinaface.weights import arrays, shipped
+from keras_retinaface.weights import arrays
 from tools import distill
 
 PHOTOS = ["examples/photos/fr_obama.jpg", "examples/photos/tfjs_three_people.jpg"]
@@ -14,7 +14,11 @@ PHOTOS = ["examples/photos/fr_obama.jpg", "examples/photos/tfjs_three_people.jpg
 
 def test_a_student_that_is_its_teacher_has_nothing_to_learn():
     photo = tf.random.stateless_uniform((1, 96, 128, 3), (1, 2), maxval=255.0)
-    distiller = distill.Distiller(shipped.load("mobilenet025"), shipped.load("mobilenet025"), has_frozen_norms=True)
+    distiller = distill.Distiller(
+        model_lib.RetinaFace.from_preset("mobilenet025"),
+        model_lib.RetinaFace.from_preset("mobilenet025"),
+        has_frozen_norms=True,
+    )
     distiller.compile()
     found = distiller.evaluate(tf.data.Dataset.from_tensors(photo), return_dict=True, verbose=0)
     assert [found[name] for name in ("scores", "boxes", "landmarks")] == pytest.approx([0, 0, 0], abs=1e-5)
@@ -22,7 +26,7 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn():
 
 
 def test_a_student_learns_and_its_teacher_does_not():
-    teacher = shipped.load("mobilenet025")
+    teacher = model_lib.RetinaFace.from_preset("mobilenet025")
     photo = np.full((64, 64, 3), 120, np.uint8)
     student = distill.make_student(teacher, config.Config.preset("mobilenet025_fast"), [photo])
     for layer in backbone.layers_up_to(student, "C5"):

@@ -5,12 +5,12 @@ import tensorflow as tf
 from keras_retinaface import config
 from keras_retinaface.export import byte_input, tflite
 from keras_retinaface.network import model
-from keras_retinaface.weights import shipped
+from keras_retinaface.network import model as model_lib
 
 
 @pytest.fixture(scope="module")
 def detector():
-    return shipped.load("mobilenet025")
+    return model_lib.RetinaFace.from_preset("mobilenet025")
 
 
 @pytest.mark.parametrize("size", [(96, 128), (97, 129), (64, 33)])

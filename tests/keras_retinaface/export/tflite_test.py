@@ -13,14 +13,14 @@ from keras_retinaface import config as config_lib
 from keras_retinaface.export import container, tflite
 from keras_retinaface.inference import detector
 from keras_retinaface.media import image_file
-from keras_retinaface.weights import shipped
+from keras_retinaface.network import model as model_lib
 
 DETECTION = config_lib.Detection()
 
 
 @pytest.fixture(scope="module")
 def model():
-    return shipped.load("mobilenet025_public")
+    return model_lib.RetinaFace.from_preset("mobilenet025_public")
 
 
 @pytest.fixture(scope="module")

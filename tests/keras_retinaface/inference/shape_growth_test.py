@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from keras_retinaface import config as config_lib
 from keras_retinaface.inference import runtime, shape_growth
-from keras_retinaface.weights import shipped
+from keras_retinaface.network import model as model_lib
 
 # In a process of its own: memory that other tests have freed would hide the growth.
 _CHILD = """
@@ -40,7 +40,7 @@ def test_memory_is_flat_over_ever_new_sizes(tmp_path, kind):
 
 
 def test_the_option_is_as_it_was_after_a_call():
-    found_by = runtime.KerasRuntime(shipped.load("mobilenet025"), config_lib.Detection())
+    found_by = runtime.KerasRuntime(model_lib.RetinaFace.from_preset("mobilenet025"), config_lib.Detection())
     before = tf.config.optimizer.get_experimental_options()
     for width in range(64, 64 + shape_growth._MAX_SIZES + 2):
         found_by.run(np.zeros((1, 64, width, 3), np.uint8))

