@@ -106,7 +106,7 @@ def _make_start(config: config_lib.Config, make_batches) -> object:
     """Builds a model on one device with the weights that training starts from."""
     from keras_retinaface.network import model as model_lib
     from keras_retinaface.training import run
-    from keras_retinaface.weights import imagenet, unfolding
+    from keras_retinaface.weights import imagenet, norms
 
     model = model_lib.RetinaFace(config)
     run.initialise(model, _INIT.value)
@@ -114,7 +114,7 @@ def _make_start(config: config_lib.Config, make_batches) -> object:
         imagenet.load(model, _BACKBONE_WEIGHTS.value)
     if config.training.use_unfolded_norms:
         logging.info("measuring batch norms on %d images", _UNFOLDING_STEPS * config.training.batch_size)
-        unfolding.unfold_norms(model, (image for image, _ in make_batches().take(_UNFOLDING_STEPS)))
+        norms.unfold_norms(model, (image for image, _ in make_batches().take(_UNFOLDING_STEPS)))
     return model
 
 

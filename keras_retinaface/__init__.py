@@ -12,7 +12,7 @@ _CLASSES = {
 _MODULES = {
     "image_file": "media.image_file",
     "drawing": "media.drawing",
-    "unfolding": "weights.unfolding",
+    "unfolding": "weights.norms",
 }
 
 __all__ = sorted([*_CLASSES, *_MODULES])

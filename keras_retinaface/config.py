@@ -288,7 +288,7 @@ class Training:
         ema_decay: share of the old value that a moving average of all weights keeps each step, for example 0.999;
             validation and saved models then use the average. 0 is none.
         use_unfolded_norms: whether to put back batch norms that the initial weights have folded away, measured on the
-            first training images; see `unfolding`.
+            first training images; see `norms`.
         use_frozen_norms: whether batch norms keep their stored mean and variance, for fine-tuning on few images.
         use_frozen_detector: whether only the dense head learns.
         use_frozen_backbone_norms: the same for the batch norms of the backbone only, for small batches.

@@ -19,7 +19,7 @@ _TABLE = {
     "geometry": "",
     "media": "atomic",
     "layers": "geometry",
-    "weights": "config atomic",
+    "weights": "config atomic layers.layer_name",
     "weights.imagenet": "config atomic layers",
     "mesh": "config geometry atomic",
     "network": "config geometry layers weights (mesh)",
@@ -39,6 +39,7 @@ _WITHOUT_TENSORFLOW = (
     "weights.arrays",
     "weights.shipped",
     "weights.imports",
+    "layers.layer_name",
     "mesh.face_model",
     "evaluation",
 )

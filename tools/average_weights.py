@@ -22,13 +22,13 @@ def average(models: list) -> dict[str, np.ndarray]:
     Raises:
         ValueError: if the networks differ.
     """
-    from keras_retinaface.weights import arrays, folding
+    from keras_retinaface.weights import arrays, norms
 
     expected = (models[0].config.network, models[0].config.anchors.sizes)
     for model in models:
         if (model.config.network, model.config.anchors.sizes) != expected:
             raise ValueError("networks and anchors to be averaged must be the same")
-        folding.fold_norms(model)
+        norms.fold_norms(model)
     values = [arrays.read(model) for model in models]
     return {name: np.mean([each[name] for each in values], axis=0, dtype=np.float64) for name in values[0]}
 

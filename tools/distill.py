@@ -25,7 +25,7 @@ from keras_retinaface.layers import backbone
 from keras_retinaface.media import image_file
 from keras_retinaface.network import model as model_lib
 from keras_retinaface.training import validation
-from keras_retinaface.weights import arrays, folding, unfolding
+from keras_retinaface.weights import arrays, norms
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("teacher", "mobilenet025", "A preset.")
@@ -140,7 +140,7 @@ def _with_maps(model: model_lib.RetinaFace) -> keras.Model:
 
 def make_student(teacher: model_lib.RetinaFace, config: config_lib.Config, photos: list) -> model_lib.RetinaFace:
     """Builds a network and gives its backbone the teacher's weights, with norms that fit the photos `[H, W, 3]`."""
-    unfolding.unfold_norms(teacher, [photo[None] for photo in photos])
+    norms.unfold_norms(teacher, [photo[None] for photo in photos])
     student = model_lib.RetinaFace(config)
     for layer in backbone.layers_up_to(student, "C5"):
         layer.set_weights(teacher.get_layer(layer.name).get_weights())
@@ -226,7 +226,7 @@ def main(argv):
             map_weight=FLAGS.map_weight,
         )
         teach(distiller, dataset, int(steps), float(rate), lambda: validation.save(student, path))
-    folding.fold_norms(student)
+    norms.fold_norms(student)
     arrays.save(student, FLAGS.output)
 
 

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_retinaface.layers import backbone
+from keras_retinaface.layers import backbone, layer_name
 
 
 def fold_mean(model, image_size: tuple[int, int]) -> Callable:
@@ -31,7 +31,8 @@ def fold_mean(model, image_size: tuple[int, int]) -> Callable:
     mean = np.array(model.get_layer("subtract_mean").mean, np.float32)
     if not np.array_equal(mean, np.round(mean)):
         return lambda image: network(tf.cast(image, tf.float32), training=False)
-    name = backbone.block_outputs(model.config.network.backbone)[0].removesuffix("_relu")
+    name = backbone.block_outputs(model.config.network.backbone)[0]
+    name = layer_name.convolution_of(name)
     stem = model.get_layer(name)
     behind = keras.Model(stem.output, network.output)
     kernel = stem.kernel.numpy()

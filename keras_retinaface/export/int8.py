@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection, Sequence
 import tensorflow as tf
 from tensorflow.lite.python import convert
 
-from keras_retinaface.layers import head
+from keras_retinaface.layers import layer_name
 
-_SUFFIXES = ("_bn", "_relu", "_pad")
+_HEADS = (layer_name.HEADS, layer_name.MESH_HEAD)
 _CALL = re.compile(r"_\d+$")
 
 
@@ -28,17 +28,17 @@ def int8(converter, feed: Callable, layers: Sequence[str], float_layers: Sequenc
         feed: returns an iterator of inputs to calibrate on.
         layers: names of the network's layers.
         float_layers: of these, those that stay in float32 with their norms, paddings and activations; a pattern like
-            `stage1_*` is several, or none.
+            `stage1_*` is several.
 
     Returns:
         The content of a `.tflite` file.
 
     Raises:
-        ValueError: if a layer to leave in float is not in the network.
+        ValueError: if a layer or pattern to leave in float matches none of the network.
     """
-    unknown = [name for name in float_layers if "*" not in name and name not in layers]
+    unknown = [pattern for pattern in float_layers if not fnmatch.filter(layers, pattern)]
     if unknown:
-        raise ValueError(f"`float_layers` must be layers of the network. Received: {unknown}")
+        raise ValueError(f"`float_layers` must match layers of the network. Received: {unknown}, which match none")
     float_layers = {name for pattern in float_layers for name in fnmatch.filter(layers, pattern)}
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = feed
@@ -64,12 +64,11 @@ def _float_nodes(model: bytes, layers: Sequence[str], float_layers: Collection[s
         model_content=model, experimental_op_resolver_type=tf.lite.experimental.OpResolverType.BUILTIN_REF
     )
     names = {tensor["index"]: tensor["name"] for tensor in interpreter.get_tensor_details()}
-    heads = tuple(f"{prefix}_" for prefix in head.PREFIXES.values())
     behind, found = set(), []
     for operation in interpreter._get_ops_details():
         outputs = [index for index in operation["outputs"] if index in names]
         layer = _layer_of(names[outputs[0]], layers)
-        is_head = operation["op_name"] == "CONV_2D" and layer.startswith(heads)
+        is_head = operation["op_name"] == "CONV_2D" and layer and layer_name.part_of(layer) in _HEADS
         is_behind = any(index in behind for index in operation["inputs"])
         if is_head or is_behind:
             behind.update(outputs)
@@ -85,8 +84,7 @@ def _layer_of(tensor: str, layers: Sequence[str]) -> str:
     for part in tensor.split(";")[0].split("/"):
         # Keras 3 counts the calls of a layer behind its name.
         for called in (part, _CALL.sub("", part)):
-            for suffix in ("", *_SUFFIXES):
-                name = called[: len(called) - len(suffix)] if called.endswith(suffix) else ""
-                if name and name in layers and (suffix or not name.endswith(_SUFFIXES)):
-                    return name
+            name = layer_name.convolution_of(called)
+            if name in layers:
+                return name
     return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from keras_retinaface.layers import convolution, mobilenet_v2, resnet
+from keras_retinaface.layers import convolution, layer_name, mobilenet_v2, resnet
 
 # (filters, stride) of the depthwise-separable blocks of MobileNetV1 at width 0.25; the stages of the public layout.
 _MOBILENET025_STAGES = {
@@ -85,15 +85,15 @@ def mean(name: str, layout: str) -> tuple[float, float, float]:
 def block_outputs(name: str) -> list[str]:
     """Returns the layers at which a backbone is one tensor wide, in order: the ends of its blocks."""
     if name in resnet.DEPTHS:
-        return ["pool1"] + [f"{block}_relu" for block in resnet.block_names(name)]
+        return ["pool1"] + [layer_name.relu_of(block) for block in resnet.block_names(name)]
     if name == "mobilenet_v2":
-        return ["mobile_0_relu"] + [f"{block}_output" for block in mobilenet_v2.block_names()]
+        return [layer_name.relu_of("mobile_0")] + [f"{block}_output" for block in mobilenet_v2.block_names()]
     blocks = [
-        f"{stage}_{index}_pointwise_relu"
+        layer_name.relu_of(f"{stage}_{index}_pointwise")
         for stage, blocks in _MOBILENET025_STAGES.items()
         for index in range(stage == "stage1", len(blocks) + (stage == "stage1"))
     ]
-    return ["stage1_0_relu", *blocks]
+    return [layer_name.relu_of("stage1_0"), *blocks]
 
 
 def taps(name: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import keras
 
-from keras_retinaface.layers import deform_conv
+from keras_retinaface.layers import deform_conv, layer_name
 
 # PyTorch's defaults (its momentum 0.1 is Keras's 0.9), which the public weights were trained with.
 _MOMENTUM = 0.9
@@ -70,11 +70,11 @@ def _pad(x, kernel_size: int, stride: int, padding: str, name: str):
     # "same" with stride 2 pads an even side after the last pixel only, PyTorch pads both ends.
     if stride == 1 or kernel_size == 1 or padding == "same":
         return x, "same"
-    return keras.layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x), "valid"
+    return keras.layers.ZeroPadding2D(kernel_size // 2, name=layer_name.padding_of(name))(x), "valid"
 
 
 def _norm_activation(x, name: str, negative_slope: float | None, epsilon: float):
-    x = keras.layers.BatchNormalization(momentum=_MOMENTUM, epsilon=epsilon, name=f"{name}_bn")(x)
+    x = keras.layers.BatchNormalization(momentum=_MOMENTUM, epsilon=epsilon, name=layer_name.norm_of(name))(x)
     if negative_slope is None:
         return x
-    return keras.layers.ReLU(negative_slope=negative_slope, name=f"{name}_relu")(x)
+    return keras.layers.ReLU(negative_slope=negative_slope, name=layer_name.relu_of(name))(x)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from keras_retinaface.layers import convolution
+from keras_retinaface.layers import convolution, layer_name
 
 # (expansion, channels, blocks, stride of the first) of each group.
 _GROUPS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -56,4 +56,4 @@ def build(x, *, layout: str) -> dict:
 
 
 def _relu6(x, name: str):
-    return keras.layers.ReLU(6.0, name=f"{name}_relu")(x)
+    return keras.layers.ReLU(6.0, name=layer_name.relu_of(name))(x)

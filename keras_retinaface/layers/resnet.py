@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from keras_retinaface.layers import convolution
+from keras_retinaface.layers import convolution, layer_name
 
 # Blocks of the stages C2 to C5.
 DEPTHS = {"resnet50": (3, 4, 6, 3), "resnet152": (3, 8, 36, 3)}
@@ -62,4 +62,4 @@ def _block(x, channels: int, name: str, layout: str, epsilon: float, *, is_first
     )
     x = convolution.conv_norm(x, _EXPANSION * channels, 1, negative_slope=None, epsilon=epsilon, name=f"{name}_conv3")
     x = keras.layers.Add(name=f"{name}_add")([x, shortcut])
-    return keras.layers.ReLU(name=f"{name}_relu")(x)
+    return keras.layers.ReLU(name=layer_name.relu_of(name))(x)

@@ -7,15 +7,8 @@ import math
 import keras
 import tensorflow as tf
 
-from keras_retinaface.layers import deform_conv
+from keras_retinaface.layers import deform_conv, layer_name
 
-# Parts by how their layers' names begin; all others are the backbone.
-_PARTS = {
-    "pyramid": ("lateral_", "merge_", "extra_"),
-    "context": ("context_",),
-    "heads": ("class_", "box_", "landmark_"),
-    "dense head": ("dense_", "mesh_"),
-}
 _BILINEAR = 4  # pixels under a sampling point
 _CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, deform_conv.DeformableConv2D)
 
@@ -33,16 +26,16 @@ def count(model: keras.Model, image_size: tuple[int, int]) -> dict[str, tuple[in
     Returns:
         (parameters, multiply-adds) by part, in the order of the network; statistics of norms are no parameters.
     """
-    counts = {part: [0, 0] for part in ("backbone", *_PARTS)}
+    counts = {part: [0, 0] for part in layer_name.PARTS}
     for layer in model.layers:
-        counts[_part_of(layer)][0] += sum(
+        counts[layer_name.part_of(layer.name)][0] += sum(
             math.prod(variable.shape) for variable in layer.weights if "moving_" not in variable.name
         )
     convolutions = [layer for layer in model.layers if isinstance(layer, _CONVOLUTIONS)]
     for layer, num_locations in zip(convolutions, _num_locations(model, convolutions, image_size)):
-        counts[_part_of(layer)][1] += num_locations * _multiply_adds_per_location(layer)
+        counts[layer_name.part_of(layer.name)][1] += num_locations * _multiply_adds_per_location(layer)
     if not model.config.network.dense:
-        del counts["dense head"]
+        del counts[layer_name.MESH_HEAD]
     return {part: (parameters, multiply_adds) for part, (parameters, multiply_adds) in counts.items()}
 
 
@@ -55,10 +48,6 @@ def table(model: keras.Model, image_size: tuple[int, int]) -> str:
     return "\n".join(lines)
 
 
-def _part_of(layer) -> str:
-    return next((part for part, starts in _PARTS.items() if layer.name.startswith(starts)), "backbone")
-
-
 def _multiply_adds_per_location(layer) -> int:
     kernel = layer.weights[0].shape  # [height, width, channels, filters], depthwise [height, width, channels, 1]
     if not isinstance(layer, deform_conv.DeformableConv2D):
@@ -68,7 +57,7 @@ def _multiply_adds_per_location(layer) -> int:
 
 def _num_locations(model, layers, image_size) -> list[int]:
     """Counts the pixels that layers put out; a head that all levels share has as many as all levels."""
-    shared = [layer for layer in layers if layer.name.endswith("_head")]
+    shared = [layer for layer in layers if layer_name.is_shared_head(layer.name)]
     own = [layer for layer in layers if layer not in shared]
     outputs = {layer.name: layer.output for layer in own}
     probe = tf.function(keras.Model(model.inputs[0], outputs), autograph=False)

@@ -11,15 +11,13 @@ from absl import logging
 
 from keras_retinaface import config as config_lib
 from keras_retinaface.inference import runtime
-from keras_retinaface.layers import backbone
+from keras_retinaface.layers import backbone, layer_name
 from keras_retinaface.training import callbacks, checkpoint, validation, weight_average
 from keras_retinaface.weights import arrays
 
 # What a run writes into its workdir.
 CHECKPOINTS, HISTORY, LOGS = "checkpoints", "history.csv", "logs"
 _WRITTEN = (CHECKPOINTS, HISTORY, LOGS, "config.json", "run.flags", "model.keras", "best.keras")
-# Of the layers of a dense head.
-_DENSE_PREFIX = "dense_"
 
 
 def freeze(model: keras.Model, training: config_lib.Training) -> None:
@@ -70,9 +68,10 @@ def initialise(model: keras.Model, init: str) -> None:
 
 def _with_own_dense(model, values):
     """Lets a dense head start where it stands when the source has none at all."""
-    if any(name.startswith(_DENSE_PREFIX) for name in values):
+    dense = [layer.name for layer in model.layers if layer_name.part_of(layer.name) == layer_name.MESH_HEAD]
+    if any(name.split("/")[0] in dense for name in values):
         return values
-    own = {name: value.numpy() for name, value in arrays.names(model).items() if name.startswith(_DENSE_PREFIX)}
+    own = {name: value.numpy() for name, value in arrays.names(model).items() if name.split("/")[0] in dense}
     return {**values, **own}
 
 
@@ -88,7 +87,7 @@ def freeze_detector(model: keras.Model) -> None:
     if not model.config.network.dense:
         raise ValueError("`use_frozen_detector` needs a dense head: set `dense`")
     for layer in model.layers:
-        layer.trainable = layer.name.startswith(_DENSE_PREFIX)
+        layer.trainable = layer_name.part_of(layer.name) == layer_name.MESH_HEAD
 
 
 def prepare_workdir(workdir: str | os.PathLike, *, resume: bool, is_chief: bool = True) -> checkpoint.Checkpoint | None:

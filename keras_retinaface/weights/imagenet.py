@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 from absl import logging
 
-from keras_retinaface.layers import backbone, resnet
+from keras_retinaface.layers import backbone, layer_name, resnet
 from keras_retinaface.weights import arrays as arrays_lib
 from keras_retinaface.weights import imports
 
@@ -106,65 +106,68 @@ def _prepared(values: dict, name: str, layout: str) -> dict:
             values[first] = values[first] / _KERAS_MOBILENET_RANGE
     for key in [key for key in values if key.endswith("/bias")]:
         # A norm takes a bias away again: it only shifts the stored mean.
-        bias, mean = values.pop(key), key.replace("/bias", "_bn/moving_mean")
+        bias, mean = values.pop(key), f"{layer_name.norm_of(key[: -len('/bias')])}/moving_mean"
         if mean in values:
             values[mean] = values[mean] - bias
     return values
 
 
 def _torch_arrays(layer: str, leaf: str, array: np.ndarray) -> dict:
-    if layer.endswith("_bn"):
+    if layer_name.is_norm(layer):
         return {f"{layer}/{_TORCH_NORM.get(leaf, leaf)}": array}
-    axes = (2, 3, 0, 1) if layer.endswith("_depthwise") else (2, 3, 1, 0)
+    axes = (2, 3, 0, 1) if layer_name.is_depthwise(layer) else (2, 3, 1, 0)
     return {f"{layer}/kernel": np.transpose(array, axes) if array.ndim == 4 else array}
 
 
 def _keras_arrays(layer: str, index: str, array: np.ndarray) -> dict:
-    leaf = (_KERAS_NORM if layer.endswith("_bn") else ("kernel", "bias"))[int(index)]
+    leaf = (_KERAS_NORM if layer_name.is_norm(layer) else ("kernel", "bias"))[int(index)]
     return {f"{layer}/{leaf}": array}
 
 
 def _torch_resnet(prefix: str) -> str | None:
     if prefix in ("conv1", "bn1"):
-        return {"conv1": "conv1", "bn1": "conv1_bn"}[prefix]
+        return _part("conv1", prefix == "bn1")
     if match := re.fullmatch(r"layer([1-4])\.(\d+)\.(conv|bn)([123])", prefix):
-        suffix = "_bn" if match[3] == "bn" else ""
-        return f"C{int(match[1]) + 1}_{match[2]}_conv{match[4]}{suffix}"
+        return _part(f"C{int(match[1]) + 1}_{match[2]}_conv{match[4]}", match[3] == "bn")
     if match := re.fullmatch(r"layer([1-4])\.(\d+)\.downsample\.([01])", prefix):
-        return f"C{int(match[1]) + 1}_{match[2]}_shortcut" + ("", "_bn")[int(match[3])]
+        return _part(f"C{int(match[1]) + 1}_{match[2]}_shortcut", match[3] == "1")
     return None
 
 
 def _keras_resnet(layer: str) -> str | None:
     if layer in ("conv1_conv", "conv1_bn"):
-        return {"conv1_conv": "conv1", "conv1_bn": "conv1_bn"}[layer]
+        return _part("conv1", layer == "conv1_bn")
     if match := re.fullmatch(r"conv([2-5])_block(\d+)_([0-3])_(conv|bn)", layer):
         part = f"conv{match[3]}" if match[3] != "0" else "shortcut"
-        return f"C{match[1]}_{int(match[2]) - 1}_{part}" + ("_bn" if match[4] == "bn" else "")
+        return _part(f"C{match[1]}_{int(match[2]) - 1}_{part}", match[4] == "bn")
     return None
 
 
 def _torch_mobilenet(prefix: str) -> str | None:
     if match := re.fullmatch(r"features\.0\.([01])", prefix):
-        return "mobile_0" + ("", "_bn")[int(match[1])]
+        return _part("mobile_0", match[1] == "1")
     match = re.fullmatch(r"features\.(\d+)\.conv\.(\d)(?:\.([01]))?", prefix)
     if not match or not 1 <= int(match[1]) <= 17:
         return None
     # The first block expands nothing, so its parts stand one place earlier.
-    parts = (
-        ("depthwise", "project", "project_bn") if match[1] == "1" else ("expand", "depthwise", "project", "project_bn")
-    )
+    parts = [("project", False), ("project", True)]
+    parts = [("depthwise", False), *parts] if match[1] == "1" else [("expand", False), ("depthwise", False), *parts]
     if int(match[2]) >= len(parts):
         return None
-    return f"mobile_{match[1]}_{parts[int(match[2])]}" + ("_bn" if match[3] == "1" else "")
+    part, is_norm = parts[int(match[2])]
+    return _part(f"mobile_{match[1]}_{part}", is_norm or match[3] == "1")
 
 
 def _keras_mobilenet(layer: str) -> str | None:
     if layer in ("Conv1", "bn_Conv1"):
-        return {"Conv1": "mobile_0", "bn_Conv1": "mobile_0_bn"}[layer]
+        return _part("mobile_0", layer == "bn_Conv1")
     if match := re.fullmatch(r"(?:expanded_conv|block_(\d+))_(expand|depthwise|project)(_BN)?", layer):
-        return f"mobile_{int(match[1] or 0) + 1}_{match[2]}" + ("_bn" if match[3] else "")
+        return _part(f"mobile_{int(match[1] or 0) + 1}_{match[2]}", bool(match[3]))
     return None
+
+
+def _part(convolution: str, is_norm: bool) -> str:
+    return layer_name.norm_of(convolution) if is_norm else convolution
 
 
 def _read_h5(path: pathlib.Path) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from keras_retinaface.layers import layer_name
 from keras_retinaface.weights import arrays
 
 # Batch norm epsilon of the graph; a norm with variance 1 - epsilon, mean 0 and scale 1 adds its offset and no more.
@@ -66,7 +67,7 @@ def from_state_dict(state: Mapping[str, np.ndarray], source: str) -> dict[str, n
         if layer is None:
             raise ValueError(f"{source}: {name} is not a weight of RetinaFace MobileNet-0.25")
         array = np.asarray(array)
-        if layer.endswith("_bn"):
+        if layer_name.is_norm(layer):
             values[f"{layer}/{_NORM[leaf]}"] = array
         elif leaf == "bias":
             values[f"{layer}/bias"] = array
@@ -105,13 +106,14 @@ def from_onnx(model_proto, source: str) -> dict[str, np.ndarray]:
         kernel = _to_keras_kernel(layer, constants[node.input[1]])
         bias = constants[node.input[2]]
         found = {f"{layer}/kernel": kernel}
-        if layer.split("_")[0] in _HEADS.values():
+        if layer_name.part_of(layer) == layer_name.HEADS:
             found[f"{layer}/bias"] = bias
         else:
-            found[f"{layer}_bn/beta"] = bias
-            found[f"{layer}_bn/gamma"] = np.ones_like(bias)
-            found[f"{layer}_bn/moving_mean"] = np.zeros_like(bias)
-            found[f"{layer}_bn/moving_variance"] = np.full_like(bias, 1.0 - _EPSILON)
+            norm = layer_name.norm_of(layer)
+            found[f"{norm}/beta"] = bias
+            found[f"{norm}/gamma"] = np.ones_like(bias)
+            found[f"{norm}/moving_mean"] = np.zeros_like(bias)
+            found[f"{norm}/moving_variance"] = np.full_like(bias, 1.0 - _EPSILON)
         for name, array in found.items():
             # The export computes the first 5x5 convolution of a context module twice, from the same weights.
             if name in values and not np.array_equal(values[name], array):
@@ -123,20 +125,27 @@ def from_onnx(model_proto, source: str) -> dict[str, np.ndarray]:
 def _layer_of(prefix: str) -> str | None:
     """Maps a PyTorch module's name to our layer's, or None."""
     if match := re.fullmatch(r"body\.stage1\.0\.([01])", prefix):
-        return "stage1_0" + ("", "_bn")[int(match[1])]
+        return _part("stage1_0", match[1])
     if match := re.fullmatch(r"body\.(stage[123])\.(\d+)\.([0134])", prefix):
-        kind = {"0": "depthwise", "1": "depthwise_bn", "3": "pointwise", "4": "pointwise_bn"}[match[3]]
-        return f"{match[1]}_{match[2]}_{kind}"
+        kind, number = {"0": ("depthwise", 0), "1": ("depthwise", 1), "3": ("pointwise", 0), "4": ("pointwise", 1)}[
+            match[3]
+        ]
+        return _part(f"{match[1]}_{match[2]}_{kind}", number)
     if match := re.fullmatch(r"fpn\.(output|merge)([123])\.([01])", prefix):
         kind = {"output": "lateral", "merge": "merge"}[match[1]]
-        return f"{kind}_P{int(match[2]) + 2}" + ("", "_bn")[int(match[3])]
+        return _part(f"{kind}_P{int(match[2]) + 2}", match[3])
     if match := re.fullmatch(r"ssh([123])\.(\w+)\.([01])", prefix):
         if match[2] in _CONTEXT:
-            return f"context_P{int(match[1]) + 2}_{_CONTEXT[match[2]]}" + ("", "_bn")[int(match[3])]
+            return _part(f"context_P{int(match[1]) + 2}_{_CONTEXT[match[2]]}", match[3])
     if match := re.fullmatch(r"(\w+)\.([012])\.conv1x1", prefix):
         if match[1].lower() in _HEADS:
             return f"{_HEADS[match[1].lower()]}_P{int(match[2]) + 3}"
     return None
+
+
+def _part(convolution: str, number: str | int) -> str:
+    """Returns the first part of a block, its convolution, or the second, its norm."""
+    return layer_name.norm_of(convolution) if int(number) else convolution
 
 
 def _prefix_of_node(name: str) -> str:
@@ -157,7 +166,7 @@ def _prefix_of_node(name: str) -> str:
 def _to_keras_kernel(layer: str, kernel: np.ndarray) -> np.ndarray:
     if kernel.ndim != 4:
         raise ValueError(f"{layer}: a convolution kernel has 4 axes. Received: shape {kernel.shape}")
-    if layer.endswith("_depthwise"):
+    if layer_name.is_depthwise(layer):
         return np.transpose(kernel, (2, 3, 0, 1))
     kernel = np.transpose(kernel, (2, 3, 1, 0))
     return kernel[:, :, ::-1] if layer == "stage1_0" else kernel  # BGR to RGB

@@ -66,7 +66,8 @@ def test_tflite_holds_only_built_in_ops(tflite_path):
 
 def test_litert_detects_without_importing_tensorflow(tflite_path, photos):
     code = (
-        "import sys, json; from keras_retinaface import detector, image_file\n"
+        "import sys, json; from keras_retinaface.inference import detector\n"
+        "from keras_retinaface.media import image_file\n"
         f"found = detector.Detector({str(tflite_path)!r}).detect(image_file.read({str(photos / 'astronaut.png')!r}))\n"
         "print(json.dumps([len(found), 'tensorflow' in sys.modules, 'keras' in sys.modules]))"
     )

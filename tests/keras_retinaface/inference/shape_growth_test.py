@@ -15,11 +15,14 @@ _CHILD = """
 import sys
 import numpy as np
 from benchmarks import process
-from keras_retinaface import config, export, presets, runtime
+from keras_retinaface import RetinaFace, config
+from keras_retinaface.inference import runtime
 
-model, kind, folder = presets.load("mobilenet025"), *sys.argv[1:]
+model, kind, folder = RetinaFace.from_preset("mobilenet025"), *sys.argv[1:]
 if kind == "saved_model":
-    export.saved_model(model, folder, config.Detection())
+    from keras_retinaface.export import tflite
+
+    tflite.saved_model(model, folder, config.Detection())
     model = folder
 opened = runtime.open_model(model, config.Detection())
 sizes = np.random.RandomState(0).randint(64, 200, (240, 2))

@@ -7,7 +7,7 @@ from keras_retinaface import config as config_lib
 from keras_retinaface.geometry import anchor
 from keras_retinaface.network import model as model_lib
 from keras_retinaface.training import run, strategy
-from keras_retinaface.weights import arrays, unfolding
+from keras_retinaface.weights import arrays, norms
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_half_precision_trains_and_stays_close():
     image = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
     whole = model_lib.RetinaFace()
     run.initialise(whole, "mobilenet025")
-    unfolding.unfold_norms(whole, [image])  # without norms the weights diverge
+    norms.unfold_norms(whole, [image])  # without norms the weights diverge
     strategy.set_precision(strategy.make("one"), is_mixed=True)
     try:
         mixed = model_lib.RetinaFace()

@@ -5,7 +5,7 @@ import pytest
 from keras_retinaface import config as config_lib
 from keras_retinaface.media import image_file
 from keras_retinaface.network import model as model_lib
-from keras_retinaface.weights import folding, unfolding
+from keras_retinaface.weights import norms
 from tools import average_weights
 
 
@@ -14,26 +14,12 @@ def image(photos):
     return image_file.read(photos / "solvay1927.jpg")[None, :256, :320]
 
 
-def test_outputs_stay_when_trained_norms_are_folded(image):
-    model = model_lib.RetinaFace.from_preset("mobilenet025_public")
-    unfolding.unfold_norms(model, [image])
-    before = model(image, training=False)
-    norm = model.get_layer("context_P3_3x3_bn")
-    assert not np.allclose(norm.get_weights()[0], 1)
-    folding.fold_norms(model)
-    for name, value in model(image, training=False).items():
-        np.testing.assert_allclose(value, before[name], atol=1e-3)
-    gamma, _, mean, variance = norm.get_weights()
-    assert np.all(gamma == 1) and not mean.any()
-    np.testing.assert_allclose(variance + norm.epsilon, 1, rtol=1e-6)
-
-
 def test_the_average_of_a_network_and_itself_in_another_form_is_that_network(image):
     public, unfolded = (
         model_lib.RetinaFace.from_preset("mobilenet025_public"),
         model_lib.RetinaFace.from_preset("mobilenet025_public"),
     )
-    unfolding.unfold_norms(unfolded, [image])
+    norms.unfold_norms(unfolded, [image])
     values = average_weights.average([public, unfolded])
     kernel = public.get_layer("stage2_1_pointwise").get_weights()[0]
     np.testing.assert_allclose(values["stage2_1_pointwise/kernel"], kernel, atol=1e-4 * np.abs(kernel).max())

@@ -4,7 +4,7 @@ import pytest
 
 from keras_retinaface.media import image_file
 from keras_retinaface.network import model as model_lib
-from keras_retinaface.weights import unfolding
+from keras_retinaface.weights import norms
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def batches(photos):
 def test_outputs_stay_and_norms_hold_what_they_see(batches):
     model = model_lib.RetinaFace.from_preset("mobilenet025_public")
     before = model(batches[0], training=False)
-    unfolding.unfold_norms(model, batches)
+    norms.unfold_norms(model, batches)
     for name, value in model(batches[0], training=False).items():
         np.testing.assert_allclose(value, before[name], atol=2e-4)
     # The first norm: mean and variance of its input over the batches themselves.
@@ -29,7 +29,7 @@ def test_outputs_stay_and_norms_hold_what_they_see(batches):
 
 def test_every_filter_has_the_same_length(batches):
     model = model_lib.RetinaFace.from_preset("mobilenet025_public")
-    unfolding.unfold_norms(model, batches)
+    norms.unfold_norms(model, batches)
     kernel = model.get_layer("stage1_0").get_weights()[0]
     depthwise = model.get_layer("stage2_1_depthwise").get_weights()[0]
     np.testing.assert_allclose(np.sqrt((kernel**2).sum((0, 1, 2))), np.sqrt(2), rtol=1e-4)
@@ -38,4 +38,18 @@ def test_every_filter_has_the_same_length(batches):
 
 def test_no_images_is_an_error():
     with pytest.raises(ValueError, match="`batches` must hold at least one batch"):
-        unfolding.unfold_norms(model_lib.RetinaFace.from_preset("mobilenet025_public"), [])
+        norms.unfold_norms(model_lib.RetinaFace.from_preset("mobilenet025_public"), [])
+
+
+def test_outputs_stay_when_trained_norms_are_folded(batches):
+    model = model_lib.RetinaFace.from_preset("mobilenet025_public")
+    norms.unfold_norms(model, batches)
+    before = model(batches[0], training=False)
+    norm = model.get_layer("context_P3_3x3_bn")
+    assert not np.allclose(norm.get_weights()[0], 1)
+    norms.fold_norms(model)
+    for name, value in model(batches[0], training=False).items():
+        np.testing.assert_allclose(value, before[name], atol=1e-3)
+    gamma, _, mean, variance = norm.get_weights()
+    assert np.all(gamma == 1) and not mean.any()
+    np.testing.assert_allclose(variance + norm.epsilon, 1, rtol=1e-6)

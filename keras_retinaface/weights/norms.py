@@ -1,4 +1,4 @@
-"""Puts batch norms back into a network whose export folded them away, without changing what it computes.
+"""Folds batch norms into the convolutions before them, and puts them back; neither changes what a network computes.
 
 Folded weights cannot be fine-tuned well: nothing normalises any more, and kernels whose input is large (0..255 in the
 first layer) or whose scale is small move too far with every step.
@@ -12,11 +12,28 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_retinaface.weights import folding
+from keras_retinaface.layers import layer_name
 
 # Euclidean length of every filter afterwards: that of He initialisation. Under a norm the length changes nothing but
 # how far a step of a given learning rate turns the filter.
 _FILTER_LENGTH = np.sqrt(2.0)
+
+
+def fold_norms(model: keras.Model) -> None:
+    """Leaves of every batch norm its bias alone, as an export for inference does.
+
+    Networks that were trained from one start can then be averaged weight by weight: a filter and its norm's scale are
+    one number, however they were divided between the two.
+
+    Args:
+        model: a RetinaFace; its outputs stay the same up to rounding.
+    """
+    for convolution, norm in _pairs(model):
+        gamma, beta, mean, variance = (variable.numpy() for variable in norm.weights)
+        slope = gamma / np.sqrt(variance + norm.epsilon)
+        _scale_filters(convolution, slope)
+        ones = np.ones_like(gamma)
+        norm.set_weights([ones, beta - mean * slope, 0 * ones, ones - norm.epsilon])
 
 
 def unfold_norms(model: keras.Model, batches: Iterable[np.ndarray]) -> None:
@@ -29,7 +46,7 @@ def unfold_norms(model: keras.Model, batches: Iterable[np.ndarray]) -> None:
     Raises:
         ValueError: if there are no images.
     """
-    pairs = folding.pairs(model)
+    pairs = _pairs(model)
     statistics = _statistics(model, [norm.input for _, norm in pairs], batches)
     for (convolution, norm), (mean, variance) in zip(pairs, statistics):
         gamma, beta, old_mean, old_variance = (variable.numpy() for variable in norm.weights)
@@ -40,7 +57,7 @@ def unfold_norms(model: keras.Model, batches: Iterable[np.ndarray]) -> None:
         scale = np.where(length > 0, _FILTER_LENGTH / np.maximum(length, 1e-12), 1.0).astype(np.float32)
         slope = gamma / np.sqrt(old_variance + norm.epsilon)
         new_variance = variance * np.square(scale)
-        folding.scale_filters(convolution, scale)
+        _scale_filters(convolution, scale)
         norm.set_weights(
             [
                 slope * np.sqrt(new_variance + norm.epsilon) / scale,
@@ -70,3 +87,17 @@ def _statistics(model, tensors: list, batches: Iterable[np.ndarray]) -> list[tup
         ((total / count).astype(np.float32), np.maximum(square / count - (total / count) ** 2, 0).astype(np.float32))
         for total, square, count in totals
     ]
+
+
+def _pairs(model: keras.Model) -> list[tuple[keras.layers.Layer, keras.layers.Layer]]:
+    """Returns every convolution that a batch norm follows, with that norm."""
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    return [(model.get_layer(layer_name.convolution_of(norm.name)), norm) for norm in norms]
+
+
+def _scale_filters(convolution: keras.layers.Layer, factors: np.ndarray) -> None:
+    """Multiplies every filter of an ordinary or depthwise convolution by its factor, `[filters]`."""
+    kernel = convolution.weights[0].numpy()
+    # A depthwise kernel is [h, w, channels, 1], an ordinary one [h, w, in, out].
+    is_depthwise = isinstance(convolution, keras.layers.DepthwiseConv2D)
+    convolution.weights[0].assign(kernel * (factors[:, None] if is_depthwise else factors))
