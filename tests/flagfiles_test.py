@@ -23,6 +23,15 @@ def test_flagfile_parses_and_builds_its_config(path):
     assert config["training"]["batch_size"] >= 1
 
 
+@pytest.mark.parametrize("path", FLAGFILES, ids=lambda p: p.name)
+def test_flagfile_names_no_folder_that_a_reader_lacks(path):
+    for line in path.read_text(encoding="utf-8").splitlines():
+        name, _, value = line.partition("=")
+        if name in ("--workdir", "--init") or not ("/" in value or name.endswith(("_images", "_annotations"))):
+            continue
+        assert (conftest.ROOT / value).exists() or value.startswith("synthetic:"), line
+
+
 def test_every_field_of_the_config_is_described():
     import dataclasses
 
