@@ -124,20 +124,6 @@ def to_xyxy(boxes_cxcywh: tf.Tensor) -> tf.Tensor:
     return tf.concat([boxes_cxcywh[..., :2] - half, boxes_cxcywh[..., :2] + half], axis=-1)
 
 
-def clip(boxes: tf.Tensor, image_size: tf.Tensor) -> tf.Tensor:
-    """Cuts boxes to an image.
-
-    Args:
-        boxes: float32 `[..., 4]`, xyxy, pixels.
-        image_size: `[2]`, (height, width), pixels.
-
-    Returns:
-        float32 `[..., 4]`, xyxy, pixels.
-    """
-    height, width = tf.unstack(tf.cast(image_size, boxes.dtype))
-    return tf.clip_by_value(boxes, 0.0, tf.stack([width, height, width, height]))
-
-
 def encode(boxes: tf.Tensor, anchors: tf.Tensor, variances: tuple[float, float]) -> tf.Tensor:
     """Expresses boxes as offsets from anchors; the inverse of `decode`.
 

@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 import tensorflow as tf
 
 from keras_retinaface.geometry import box
@@ -41,10 +40,3 @@ def test_decode_inverts_encode():
 def test_cxcywh_round_trip():
     boxes = _random_boxes(np.random.default_rng(1), 20)
     np.testing.assert_allclose(box.to_xyxy(box.to_cxcywh(boxes)), boxes, atol=1e-4)
-
-
-@pytest.mark.parametrize("in_graph", [False, True])
-def test_clip_cuts_each_side(in_graph):
-    function = tf.function(box.clip) if in_graph else box.clip
-    clipped = function(tf.constant([[-5.0, -1.0, 99.0, 99.0]]), tf.constant([30, 40]))
-    np.testing.assert_array_equal(clipped, [[0.0, 0.0, 40.0, 30.0]])
