@@ -1,52 +1,185 @@
-"""Reads and writes image files as RGB arrays; what cannot be read raises one clear line. Imports no TensorFlow."""
+"""Reads and writes image files as RGB arrays; what cannot be read or written raises one clear line. No TensorFlow.
+
+Formats: JPEG (`.jpg .jpeg .jpe .jfif .mpo`), PNG, WebP, AVIF, JPEG 2000 (`.jp2 .j2k`), TIFF, BMP, GIF, PNM (`.ppm
+.pgm .pbm .pnm`), and HEIC (`.heic .heif .hif`) where the package pillow-heif is installed. What a file is goes by its
+content, never by its name. Nothing else is opened, as some formats are programs.
+
+Upright: a picture is turned by tag 0x0112 (orientation) of its EXIF: the first directory of the first APP1 segment of
+a JPEG, the `eXIf` chunk of a PNG, the `EXIF` chunk of a WebP, the first directory of a TIFF. Without the tag, by the
+first `tiff:Orientation` of the XMP. Whole numbers 2 to 8 turn; everything else, and metadata that cannot be read, does
+not. AVIF and HEIC are turned by their own properties (`irot`, `imir`), whatever their EXIF says.
+"""
 
 from __future__ import annotations
 
-import glob
+import contextlib
+import ctypes
+import functools
+import io
 import os
 import pathlib
+import threading
 import warnings
+from collections.abc import Iterator
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+import PIL
+from PIL import Image, UnidentifiedImageError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+from keras_retinaface import atomic
+from keras_retinaface.media import image_find, image_metadata
+
+# No file may become more pixels than this unless `max_pixels` says so; the largest photos of phones have 200 million.
+MAX_PIXELS = 2**28
+# Above so many pixels a file must hold a byte for every `PIXELS_PER_BYTE`: photos have 2 to 30, bombs thousands.
+SMALL_PIXELS, PIXELS_PER_BYTE = 2**25, 256
+
+SUFFIXES = image_find.SUFFIXES
+find = image_find.find
+
+_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "JPEG2000", "TIFF", "BMP", "GIF", "PPM")
 # Modes whose 16 bits Pillow would clip to 255 instead of scaling.
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_WRITTEN = {
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"),
+    **dict.fromkeys((".tif", ".tiff"), "TIFF"),
+    **dict.fromkeys((".jp2", ".j2k"), "JPEG2000"),
+    **dict.fromkeys((".ppm", ".pgm", ".pbm", ".pnm"), "PPM"),
+    **{".png": "PNG", ".webp": "WEBP", ".avif": "AVIF", ".bmp": "BMP", ".gif": "GIF"},
+}
+# Pixels a side, by the formats themselves.
+_LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "GIF": 65_535, "AVIF": 65_536}
+_JPEG_QUALITY = 92
+# What `open_image` changes for all threads: warning filters, Pillow's limit, and who waits to change them back.
+_LOCK, _READERS, _QUIET = threading.Lock(), [], contextlib.ExitStack()
 
 
 class ImageError(ValueError):
-    """A file that is no readable image; the message names it."""
+    """A file that is no readable image, or could not be written; the message names it."""
 
 
-def read(path: str | os.PathLike) -> np.ndarray:
-    """Reads an image upright (EXIF orientation applied), whatever its colour mode.
+def pixel_limit(num_bytes: int, max_pixels: int | None = None) -> int:
+    """Returns the most pixels that a file may become.
 
     Args:
-        path: of a JPEG, PNG, BMP, WebP, TIFF, GIF (first frame) or PNM file.
+        num_bytes: of the file.
+        max_pixels: the limit itself, whatever the file's size. None goes by the size: 33 million pixels, 256 a byte
+            where that is more, 268 million at most.
+    """
+    if max_pixels is not None:
+        return max_pixels
+    return min(max(SMALL_PIXELS, PIXELS_PER_BYTE * num_bytes), MAX_PIXELS)
+
+
+def read(path: str | os.PathLike, *, max_pixels: int | None = None) -> np.ndarray:
+    """Reads an image upright, whatever its colour mode; of several frames the first.
+
+    Args:
+        path: of a file of the formats above.
+        max_pixels: most pixels that the file may become, as for `pixel_limit`.
 
     Returns:
         uint8 `[H, W, 3]`, RGB. Grey is repeated, alpha dropped, 16 bits scaled to 8, CMYK converted.
 
     Raises:
-        ImageError: if the file is missing, empty, truncated, no image, or holds floating-point pixels.
+        ImageError: if the file is missing, empty, truncated, of another format, or holds floating-point pixels or too
+            many; these are refused before memory is taken. Odd metadata is no reason.
     """
     path = pathlib.Path(path)
-    if not path.is_file():
-        raise ImageError(f"{path}: no such file")
-    if path.stat().st_size == 0:
-        raise ImageError(f"{path}: the file is empty")
     try:
-        with warnings.catch_warnings():
-            # A photo over 89 megapixels is large, not an attack; past twice that Pillow raises.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                image.load()
-                return _to_rgb(ImageOps.exif_transpose(image), path)
+        if path.is_dir():
+            raise ImageError(f"{path}: expected a file. Received: a folder")
+        if not path.is_file():
+            raise ImageError(f"{path}: no such file")
+        with _quiet(), open(path, "rb") as file:
+            num_bytes = os.fstat(file.fileno()).st_size
+            if not num_bytes:
+                raise ImageError(f"{path}: the file is empty")
+            return _read(file, path, pixel_limit(num_bytes, max_pixels))
     except ImageError:
         raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ImageError(f"{path}: not a readable image: {error}") from error
+    except Exception as error:  # decoders raise struct.error, TypeError, RuntimeError, zlib.error, MemoryError, ...
+        raise ImageError(f"{path}: not a readable image: {_in_one_line(error)}") from error
+
+
+def _read(file: BinaryIO, path: pathlib.Path, limit: int) -> np.ndarray:
+    try:
+        return _decode(file, path, limit)
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:
+        file.seek(0)
+        stripped = image_metadata.strip(file.read())
+        if stripped is None:
+            raise
+        try:
+            return _decode(io.BytesIO(stripped), path, limit)
+        except ImageError:
+            raise
+        except Exception:
+            raise error from None
+
+
+def _decode(file: BinaryIO, path: pathlib.Path, limit: int) -> np.ndarray:
+    with _open(file, path, limit) as image:
+        width, height = image.size
+        if width * height > limit:
+            raise ImageError(
+                f"{path}: expected at most {limit:,} pixels from a file of its size (--max_pixels). "
+                f"Received: {width} x {height}"
+            )
+        image.load()
+        turn = _TURNS.get(_orientation(image))
+        return _to_rgb(image if turn is None else image.transpose(turn), path)
+
+
+def _open(file: BinaryIO, path: pathlib.Path, limit: int) -> Image.Image:
+    """Opens by content; reads the header alone."""
+    start = file.read(32)
+    file.seek(0)
+    formats = _FORMATS
+    if image_find.is_heif(start):
+        try:
+            import pillow_heif
+        except ImportError as error:
+            raise ImageError(f"{path}: HEIC needs one more package: pip install pillow-heif") from error
+        pillow_heif.register_heif_opener()
+        formats = ("HEIF",)
+    elif start.startswith((b"II", b"MM")):
+        _silence_libtiff()
+    try:
+        try:
+            return Image.open(file, formats=formats)
+        except Image.DecompressionBombError:
+            with _pillow_limit(limit):
+                return Image.open(file, formats=formats)
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{path}: expected at most {limit:,} pixels (--max_pixels). Received: {error}") from error
+    except UnidentifiedImageError as error:
+        expected = f"expected one of {', '.join(_FORMATS)}, HEIC"
+        raise UnidentifiedImageError(f"{expected}. Received: a file that begins with {start[:16]!r}") from error
+
+
+def _orientation(image: Image.Image) -> int:
+    """Returns 1 to 8; 1 where nothing is said, or nothing that can be meant."""
+    for _ in range(2):  # a second call gives what the first had read when it met something odd
+        try:
+            value = image.getexif().get(_ORIENTATION)
+        except Exception:  # as in `read`
+            continue
+        return value if isinstance(value, int) and 1 <= value <= 8 else 1
+    return 1
 
 
 def _to_rgb(image: Image.Image, path: pathlib.Path) -> np.ndarray:
@@ -58,34 +191,78 @@ def _to_rgb(image: Image.Image, path: pathlib.Path) -> np.ndarray:
     return np.array(image.convert("RGB"))
 
 
+def _in_one_line(error: BaseException) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split()) or type(error).__name__
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences what decoders warn of, in all threads until the last is done: a fault is an error or does not matter."""
+    with _LOCK:
+        if not _READERS:
+            _QUIET.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif|keras_retinaface\.image_file)\b")
+        _READERS.append(None)
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _READERS.pop()
+            if not _READERS:
+                _QUIET.close()
+
+
+@functools.cache
+def _silence_libtiff() -> None:
+    """Takes away the handlers of Pillow's own libtiff, which prints a line for every faulty line of a picture."""
+    folder = pathlib.Path(PIL.__file__).parent
+    # Where Pillow's wheels for Linux and macOS keep it. `ctypes.util.find_library` would start a child process.
+    for name in (*folder.parent.glob("pillow.libs/libtiff*"), *folder.glob(".dylibs/libtiff*")):
+        with contextlib.suppress(OSError, AttributeError):
+            library = ctypes.CDLL(str(name))
+            library.TIFFSetErrorHandler(None)
+            library.TIFFSetWarningHandler(None)
+
+
+@contextlib.contextmanager
+def _pillow_limit(limit: int) -> Iterator[None]:
+    """Lets Pillow, which refuses above twice its limit, open as many pixels."""
+    with _LOCK:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, (limit + 1) // 2
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
 def write(path: str | os.PathLike, image: np.ndarray) -> None:
     """Writes an image in the format of the suffix; the file appears whole or not at all.
 
     Args:
         path: of the file; its folder must exist.
         image: uint8 `[H, W, 3]`, RGB.
+
+    Raises:
+        ImageError: if the format does not hold as many pixels a side or is unknown, the folder is missing or cannot be
+            written, or the disk is full.
     """
     path = pathlib.Path(path)
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
+    height, width = image.shape[:2]
     try:
-        Image.fromarray(image).save(partial, **({"quality": 92} if path.suffix.lower() in (".jpg", ".jpeg") else {}))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def find(pattern: str) -> list[str]:
-    """Lists the images that a glob, folder or single path names.
-
-    Args:
-        pattern: a folder is searched through all its subfolders; a glob (`**` crosses folders) or path is taken as is.
-
-    Returns:
-        Sorted paths. A path without wildcards is returned even where no file is, so that its absence gets reported.
-    """
-    path = pathlib.Path(pattern)
-    if path.is_dir():
-        return sorted(str(p) for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    if any(character in pattern for character in "*?["):
-        return sorted(p for p in glob.glob(pattern, recursive=True) if os.path.isfile(p))
-    return [pattern]
+        format_name = _WRITTEN.get(path.suffix.lower())
+        if format_name is None:
+            raise ValueError(f"expected a name that ends in one of {' '.join(_WRITTEN)}")
+        if max(height, width) > _LONGEST_SIDE.get(format_name, max(height, width)):
+            longest = _LONGEST_SIDE[format_name]
+            raise ValueError(
+                f"expected at most {longest:,} pixels a side in {format_name}. Received: {width} x {height}"
+            )
+        # Into memory first: Pillow's encoders write to files without looking whether the disk took it.
+        encoded = io.BytesIO()
+        options = {"quality": _JPEG_QUALITY} if format_name == "JPEG" else {}
+        Image.fromarray(image).save(encoded, format=format_name, **options)
+        with atomic.file(path) as partial:
+            partial.write_bytes(encoded.getbuffer())
+    except Exception as error:  # encoders raise struct.error, SystemError, ValueError, ...
+        raise ImageError(f"{path}: cannot be written: {_in_one_line(error)}") from error

@@ -1,0 +1,89 @@
+import ctypes
+import gc
+import random
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from keras_retinaface.media import image_file
+from tests.fuzz import damage, image_seeds
+
+_LONGEST = 5.0  # seconds
+_STARTS = ("subprocess.Popen", "os.system", "os.posix_spawn", "os.fork", "os.forkpty", "os.exec", "os.spawn")
+_WRITES = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "shutil.rmtree")
+# Hooks stay for ever, so this one listens only while the list is there.
+_seen = None
+
+
+def _hook(event, arguments):
+    if _seen is None:
+        return
+    if event in _STARTS or event in _WRITES:
+        _seen.append((event, arguments))
+    elif event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+"):
+        _seen.append((event, arguments))
+
+
+@pytest.fixture(scope="module")
+def listen():
+    sys.addaudithook(_hook)
+
+
+@pytest.fixture(scope="module")
+def seeds():
+    return image_seeds.make()
+
+
+def _resident():
+    """Bytes of memory in use, with what the allocator keeps for later given back."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+
+def _read(path):
+    """Returns the outcome's name and the seconds it took."""
+    global _seen
+    begin, _seen = time.perf_counter(), []
+    try:
+        image = image_file.read(path)
+        assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size
+        outcome = "image"
+    except image_file.ImageError as error:
+        assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+        outcome = "error"
+    finally:
+        seen, _seen = _seen, None
+    assert not seen
+    return outcome, time.perf_counter() - begin
+
+
+def test_whole_pictures_are_read(tmp_path, seeds):
+    for name, content in seeds.items():
+        (tmp_path / name).write_bytes(content)
+        assert _read(tmp_path / name)[0] == "image", name
+
+
+def test_damaged_pictures_give_an_image_or_one_error(tmp_path, seeds, listen, fuzz_cases, capfd):
+    names, counts, slowest, warm = sorted(seeds), {"image": 0, "error": 0}, (0.0, None), None
+    for case in range(fuzz_cases):
+        rng = random.Random(f"image {case}")
+        name = names[case % len(names)]
+        path = tmp_path / f"{case}-{name}"
+        path.write_bytes(damage.damage(seeds[name], rng, seeds[rng.choice(names)]))
+        outcome, seconds = _read(path)
+        counts[outcome] += 1
+        slowest = max(slowest, (seconds, path.name))
+        path.unlink()
+        if case == fuzz_cases // 2:
+            warm = _resident()
+    growth = _resident() / warm - 1
+    assert capfd.readouterr() == ("", "")
+    with capfd.disabled():
+        print(f"\n{fuzz_cases} damaged pictures: {counts}, slowest {slowest[0]:.1f} s, memory {growth:+.1%}")
+    assert slowest[0] < _LONGEST, slowest
+    assert growth < 0.05
+    assert counts["image"] and counts["error"]
