@@ -37,6 +37,7 @@ _MESH = flags.DEFINE_bool(
 )
 _MESH_STYLE = flags.DEFINE_enum("mesh_style", "lines", ["lines", "colours"], "How meshes are drawn.")
 _OBJ = flags.DEFINE_string("obj", None, "Folder for meshes as coloured OBJ files, best face first; needs --mesh.")
+_MAX_PIXELS = detection_flags.define_max_pixels()
 make_detector, _ = detection_flags.define()
 
 
@@ -106,7 +107,7 @@ def detect_images(paths: list[str]) -> int:
     with _open_json(_JSON.value) as write_json:
         for path in tqdm.tqdm(paths, unit="image", disable=None):
             try:
-                image = image_file.read(path)
+                image = image_file.read(path, max_pixels=_MAX_PIXELS.value)
             except image_file.ImageError as error:
                 broken += 1
                 logging.error("%s", error)

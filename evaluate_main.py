@@ -60,6 +60,7 @@ _CURVES = flags.DEFINE_string("curves", None, "Folder for curves as PNG and CSV.
 _PREDICTIONS_OUT = flags.DEFINE_string(
     "predictions_out", None, "Folder for the model's predictions; a run resumes there."
 )
+_MAX_PIXELS = detection_flags.define_max_pixels()
 make_detector, detection_settings = detection_flags.define(score_threshold=SCORE_THRESHOLD, max_faces=MAX_FACES)
 
 
@@ -72,7 +73,12 @@ def predict(paths: list[str], numbers: dict) -> dict:
         return predictions
     settings = {"model": runner.fingerprint(_MODEL.value), **detection_settings()}
     predictions, numbers["seconds_per_image"] = runner.detect(
-        make_detector(_MODEL.value), _IMAGES.value, paths, output=_PREDICTIONS_OUT.value, settings=settings
+        make_detector(_MODEL.value),
+        _IMAGES.value,
+        paths,
+        output=_PREDICTIONS_OUT.value,
+        settings=settings,
+        max_pixels=_MAX_PIXELS.value,
     )
     return predictions
 
@@ -98,7 +104,9 @@ def measure_meshes(ground_truth, annotations: list) -> dict:
     if ground_truth is not None:
         annotations = mesh_fit.of_ground_truth(ground_truth) + annotations
     finder = make_detector(_MODEL.value, mesh=True)
-    return mesh_fit.measure(finder, _IMAGES.value, annotations, min_face=_MESH_MIN_FACE.value)
+    return mesh_fit.measure(
+        finder, _IMAGES.value, annotations, min_face=_MESH_MIN_FACE.value, max_pixels=_MAX_PIXELS.value
+    )
 
 
 def evaluate() -> dict:

@@ -8,6 +8,7 @@ from absl import flags
 
 from keras_retinaface import config
 from keras_retinaface.inference import detector, runtime, view
+from keras_retinaface.media import image_file
 
 
 def define(
@@ -80,6 +81,17 @@ def define(
         )
 
     return make_detector, settings
+
+
+def define_max_pixels() -> flags.FlagHolder:
+    """Defines `--max_pixels`, for `image_file.read`."""
+    return flags.DEFINE_integer(
+        "max_pixels",
+        None,
+        f"Images of more pixels are refused before they take memory. By default {image_file.SMALL_PIXELS:,}, "
+        f"or {image_file.PIXELS_PER_BYTE} a byte of the file where that is more, at most {image_file.MAX_PIXELS:,}.",
+        lower_bound=1,
+    )
 
 
 def define_model(default: str | None) -> flags.FlagHolder:

@@ -39,6 +39,7 @@ def measure(
     annotations: Sequence[annotation.Annotation],
     *,
     min_face: float = 0.0,
+    max_pixels: int | None = None,
 ) -> dict:
     """Detects faces with meshes and measures those of annotated faces, at the boxes that the detector predicts.
 
@@ -47,6 +48,7 @@ def measure(
         directory: that the names of images start from.
         annotations: of the images.
         min_face: annotated faces whose shorter side is under this many pixels are left out.
+        max_pixels: as for `image_file.read`.
 
     Returns:
         `faces`: annotated ones; `found`: those of them that a detection overlaps by half, which all else is about.
@@ -62,7 +64,7 @@ def measure(
         if not is_wanted.any():
             continue
         num_faces += int(is_wanted.sum())
-        image = image_file.read(os.path.join(directory, entry.image))
+        image = image_file.read(os.path.join(directory, entry.image), max_pixels=max_pixels)
         faces = detector.detect(image)
         pairs = _match(entry, np.flatnonzero(is_wanted), faces)
         if not pairs:

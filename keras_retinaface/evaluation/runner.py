@@ -54,6 +54,7 @@ def detect(
     *,
     output: str | os.PathLike | None = None,
     settings: Mapping | None = None,
+    max_pixels: int | None = None,
 ) -> tuple[dict[str, np.ndarray], float]:
     """Detects faces in every image, with a progress bar.
 
@@ -65,6 +66,7 @@ def detect(
             there already are read and not detected again.
         settings: what the predictions depend on, ready for JSON; kept beside `output`, so that a run never goes on with
             predictions of another model or other options.
+        max_pixels: as for `image_file.read`.
 
     Returns:
         Path without extension -> float64 `[n, 15]`: x, y, width, height (pixels), score, five landmarks (x, y); and the
@@ -85,7 +87,7 @@ def detect(
         if stored is not None and stored.is_file():
             predictions[name] = _with_landmarks(prediction.parse(stored.read_text(encoding="utf-8"), where=str(stored)))
             continue
-        image = image_file.read(os.path.join(directory, path))
+        image = image_file.read(os.path.join(directory, path), max_pixels=max_pixels)
         begin = time.perf_counter()
         faces = detector.detect(image)
         seconds.append(time.perf_counter() - begin)

@@ -61,8 +61,8 @@ _WRITTEN = {
 # Pixels a side, by the formats themselves.
 _LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "GIF": 65_535, "AVIF": 65_536}
 _JPEG_QUALITY = 92
-# What `open_image` changes for all threads: warning filters, Pillow's limit, and who waits to change them back.
-_LOCK, _READERS, _QUIET = threading.Lock(), [], contextlib.ExitStack()
+# Warning filters and Pillow's limit are everybody's: changed by the first reader, changed back by the last.
+_LOCK, _LIMIT_LOCK, _READERS, _QUIET = threading.Lock(), threading.Lock(), [], contextlib.ExitStack()
 
 
 class ImageError(ValueError):
@@ -115,7 +115,14 @@ def read(path: str | os.PathLike, *, max_pixels: int | None = None) -> np.ndarra
 
 def _read(file: BinaryIO, path: pathlib.Path, limit: int) -> np.ndarray:
     try:
-        return _decode(file, path, limit)
+        try:
+            return _decode(file, path, limit)
+        except Image.DecompressionBombError:  # more than Pillow's own limit, which is neither lower nor higher by right
+            file.seek(0)
+            with _pillow_limit(limit):
+                return _decode(file, path, limit)
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{path}: expected at most {limit:,} pixels (--max_pixels). Received: {error}") from error
     except (ImageError, MemoryError):
         raise
     except Exception as error:
@@ -132,7 +139,7 @@ def _read(file: BinaryIO, path: pathlib.Path, limit: int) -> np.ndarray:
 
 
 def _decode(file: BinaryIO, path: pathlib.Path, limit: int) -> np.ndarray:
-    with _open(file, path, limit) as image:
+    with _open(file, path) as image:
         width, height = image.size
         if width * height > limit:
             raise ImageError(
@@ -144,7 +151,7 @@ def _decode(file: BinaryIO, path: pathlib.Path, limit: int) -> np.ndarray:
         return _to_rgb(image if turn is None else image.transpose(turn), path)
 
 
-def _open(file: BinaryIO, path: pathlib.Path, limit: int) -> Image.Image:
+def _open(file: BinaryIO, path: pathlib.Path) -> Image.Image:
     """Opens by content; reads the header alone."""
     start = file.read(32)
     file.seek(0)
@@ -159,13 +166,7 @@ def _open(file: BinaryIO, path: pathlib.Path, limit: int) -> Image.Image:
     elif start.startswith((b"II", b"MM")):
         _silence_libtiff()
     try:
-        try:
-            return Image.open(file, formats=formats)
-        except Image.DecompressionBombError:
-            with _pillow_limit(limit):
-                return Image.open(file, formats=formats)
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{path}: expected at most {limit:,} pixels (--max_pixels). Received: {error}") from error
+        return Image.open(file, formats=formats)
     except UnidentifiedImageError as error:
         expected = f"expected one of {', '.join(_FORMATS)}, HEIC"
         raise UnidentifiedImageError(f"{expected}. Received: a file that begins with {start[:16]!r}") from error
@@ -188,7 +189,7 @@ def _to_rgb(image: Image.Image, path: pathlib.Path) -> np.ndarray:
     if image.mode in _SIXTEEN_BIT:
         grey = (np.clip(np.asarray(image, np.float32), 0, 65535) / 257.0 + 0.5).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=-1)
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _in_one_line(error: BaseException) -> str:
@@ -227,8 +228,8 @@ def _silence_libtiff() -> None:
 
 @contextlib.contextmanager
 def _pillow_limit(limit: int) -> Iterator[None]:
-    """Lets Pillow, which refuses above twice its limit, open as many pixels."""
-    with _LOCK:
+    """Lets Pillow, which refuses above twice its limit, take as many pixels; one thread at a time."""
+    with _LIMIT_LOCK:
         before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, (limit + 1) // 2
         try:
             yield

@@ -112,4 +112,4 @@ def _strip_boxes(content: bytes) -> bytes:
     if place < 4:
         return content
     end = place - 4 + struct.unpack_from(">I", content, place - 4)[0]
-    return content[:place] + content[place:end].replace(b"Exif\0", b"skip\0") + content[end:]
+    return content[:place] + content[place:end].replace(b"Exif", b"skip") + content[end:]
