@@ -13,6 +13,7 @@ from PIL import Image
 
 from keras_retinaface.evaluation import aflw2000, annotation, coco, curve, diagnosis, landmark, wider_face
 from keras_retinaface.evaluation import fddb as fddb_lib
+from keras_retinaface.media import image_file
 
 # Papers read the ROC of FDDB at these numbers of false positives.
 FALSE_POSITIVES = (500, 1000, 2000)
@@ -184,5 +185,5 @@ def _without_nan(value):
 
 def _size_of(path: pathlib.Path) -> tuple[int, int]:
     # (height, width) from the header, without decoding.
-    with Image.open(path) as image:
+    with Image.open(path, formats=image_file.FORMATS) as image:
         return image.height, image.width

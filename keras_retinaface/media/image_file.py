@@ -38,7 +38,7 @@ SMALL_PIXELS, PIXELS_PER_BYTE = 2**25, 256
 SUFFIXES = image_find.SUFFIXES
 find = image_find.find
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "JPEG2000", "TIFF", "BMP", "GIF", "PPM")
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "JPEG2000", "TIFF", "BMP", "GIF", "PPM")
 # Modes whose 16 bits Pillow would clip to 255 instead of scaling.
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 _ORIENTATION = 0x0112
@@ -122,7 +122,8 @@ def _read(file: BinaryIO, path: pathlib.Path, limit: int) -> np.ndarray:
             with _pillow_limit(limit):
                 return _decode(file, path, limit)
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{path}: expected at most {limit:,} pixels (--max_pixels). Received: {error}") from error
+        received = str(error).split(" exceeds")[0]
+        raise ImageError(f"{path}: {_too_many(limit)} Received: {received}") from error
     except (ImageError, MemoryError):
         raise
     except Exception as error:
@@ -142,20 +143,21 @@ def _decode(file: BinaryIO, path: pathlib.Path, limit: int) -> np.ndarray:
     with _open(file, path) as image:
         width, height = image.size
         if width * height > limit:
-            raise ImageError(
-                f"{path}: expected at most {limit:,} pixels from a file of its size (--max_pixels). "
-                f"Received: {width} x {height}"
-            )
+            raise ImageError(f"{path}: {_too_many(limit)} Received: {width} x {height}")
         image.load()
         turn = _TURNS.get(_orientation(image))
         return _to_rgb(image if turn is None else image.transpose(turn), path)
+
+
+def _too_many(limit: int) -> str:
+    return f"expected at most {limit:,} pixels from a file of its size (--max_pixels)."
 
 
 def _open(file: BinaryIO, path: pathlib.Path) -> Image.Image:
     """Opens by content; reads the header alone."""
     start = file.read(32)
     file.seek(0)
-    formats = _FORMATS
+    formats = FORMATS
     if image_find.is_heif(start):
         try:
             import pillow_heif
@@ -168,7 +170,9 @@ def _open(file: BinaryIO, path: pathlib.Path) -> Image.Image:
     try:
         return Image.open(file, formats=formats)
     except UnidentifiedImageError as error:
-        expected = f"expected one of {', '.join(_FORMATS)}, HEIC"
+        if image_find.is_image(start) or image_find.is_heif(start):
+            raise UnidentifiedImageError("it begins as an image does, but what follows is damaged") from error
+        expected = f"expected one of {', '.join(FORMATS)}, HEIC"
         raise UnidentifiedImageError(f"{expected}. Received: a file that begins with {start[:16]!r}") from error
 
 

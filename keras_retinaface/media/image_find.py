@@ -66,6 +66,16 @@ def is_heif(start: bytes) -> bool:
     return brands[0] in _HEIF_BRANDS or (brands[0] in (b"mif1", b"msf1") and any(b in _HEIF_BRANDS for b in brands[1:]))
 
 
+def is_image(start: bytes) -> bool:
+    """Returns whether a file that begins so is of a format that Pillow reads for us; PNM and BMP begin too briefly.
+
+    Args:
+        start: 32 bytes.
+    """
+    is_webp = start[:4] == b"RIFF" and start[8:12] == b"WEBP"
+    return start.startswith(_STARTS) or is_webp or start[4:12] in (b"ftypavif", b"ftypavis")
+
+
 def _has_magic(part: str) -> bool:
     return any(character in part for character in "*?[")
 
@@ -99,7 +109,7 @@ def _in_folder(folder: str) -> list[str]:
             found = taken
         elif suffix in _OTHER_SUFFIXES or (kind or "").startswith("image/") or suffix in _HEIF_SUFFIXES:
             found = passed_over
-        elif kind is None and not path.name.startswith(".") and _is_image(path):  # the name does not say what it is
+        elif kind is None and not path.name.startswith(".") and _holds_image(path):  # the name does not say what it is
             found = taken
         else:
             continue
@@ -108,7 +118,7 @@ def _in_folder(folder: str) -> list[str]:
     lacks_heif = any(path.lower().endswith(_HEIF_SUFFIXES) for path in passed_over)
     if passed_over:
         logging.warning(
-            "%s: passing over %d pictures of formats that are not read, %s%s%s",
+            "%s: passing over pictures for their format, %d in all: %s%s%s",
             folder,
             len(passed_over),
             ", ".join(passed_over[:_MOST_NAMED]),
@@ -118,7 +128,7 @@ def _in_folder(folder: str) -> list[str]:
     return sorted(taken)
 
 
-def _is_image(path: pathlib.Path) -> bool:
+def _holds_image(path: pathlib.Path) -> bool:
     try:
         if not path.is_file():
             return False
@@ -126,5 +136,4 @@ def _is_image(path: pathlib.Path) -> bool:
             start = file.read(32)
     except OSError:
         return False
-    is_webp = start[:4] == b"RIFF" and start[8:12] == b"WEBP"
-    return start.startswith(_STARTS) or is_webp or start[4:12] in (b"ftypavif", b"ftypavis")
+    return is_image(start)

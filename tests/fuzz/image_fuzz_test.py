@@ -67,6 +67,28 @@ def test_whole_pictures_are_read(tmp_path, seeds):
         assert _read(tmp_path / name)[0] == "image", name
 
 
+def test_damaged_metadata_does_not_cost_the_picture(tmp_path, seeds):
+    # Found in a file as it is, so damage inside leaves every length and pixel as it was.
+    payloads = [image_seeds.exif()[6:], image_seeds.XMP]
+    num_cases = 0
+    for name, content in seeds.items():
+        (tmp_path / name).write_bytes(content)
+        image = image_file.read(tmp_path / name)
+        turns = [np.rot90(side, turn) for side in (image, image[:, ::-1]) for turn in range(4)]
+        for payload in payloads * 8:
+            start = content.find(payload)
+            if start < 0 or name.endswith("tif"):  # its EXIF begins with an offset
+                continue
+            rng, damaged = random.Random(f"{name} {num_cases}"), bytearray(content)
+            for _ in range(rng.choice((1, 4, 16, 64))):
+                damaged[start + rng.randrange(len(payload))] = rng.choice((0, 1, 255, rng.randrange(256)))
+            (tmp_path / name).write_bytes(damaged)
+            read = image_file.read(tmp_path / name)
+            assert any(np.array_equal(read, turned) for turned in turns), name
+            num_cases += 1
+    assert num_cases > 50
+
+
 def test_damaged_pictures_give_an_image_or_one_error(tmp_path, seeds, listen, fuzz_cases, capfd):
     names, counts, slowest, warm = sorted(seeds), {"image": 0, "error": 0}, (0.0, None), None
     for case in range(fuzz_cases):

@@ -37,6 +37,11 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_numbers(detector, photos, 
     assert np.isnan(seconds)  # only one image was left, and the first builds the graph
 
 
+def test_pictures_are_as_large_as_is_said(photos):
+    with pytest.raises(ValueError, match="astronaut.png: expected at most 100 pixels .*--max_pixels.* 512 x 512"):
+        runner.detect(None, photos, PATHS, max_pixels=100)
+
+
 def test_predictions_of_other_settings_are_refused(detector, photos, tmp_path):
     runner.detect(detector, photos, [], output=tmp_path / "out", settings=SETTINGS)
     with pytest.raises(ValueError, match=r"other settings \(scales=\[\] then, \[500\] now\): remove it"):

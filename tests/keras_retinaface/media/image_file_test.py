@@ -282,7 +282,7 @@ def test_a_folder_names_and_counts_the_pictures_that_it_passes_over(tmp_path, ca
     assert image_file.find(str(tmp_path)) == [str(tmp_path / "no suffix")]
     (record,) = caplog.records
     named = ", ".join(str(tmp_path / name) for name in ("a.CR2", "b.psd", "c.svg"))
-    assert f"{tmp_path}: passing over 4 pictures of formats that are not read, {named}, ..." in record.getMessage()
+    assert f"{tmp_path}: passing over pictures for their format, 4 in all: {named}, ..." in record.getMessage()
 
 
 def test_heic_without_its_package_is_passed_over_aloud(tmp_path, caplog, monkeypatch):
