@@ -109,8 +109,8 @@ def _in_folder(folder: str) -> list[str]:
             found = taken
         elif suffix in _OTHER_SUFFIXES or (kind or "").startswith("image/") or suffix in _HEIF_SUFFIXES:
             found = passed_over
-        elif kind is None and not path.name.startswith(".") and _holds_image(path):  # the name does not say what it is
-            found = taken
+        elif (kind or "application/").startswith("application/") and path.name[0] != "." and _holds_image(path):
+            found = taken  # the name says too little
         else:
             continue
         if path.is_file():

@@ -276,10 +276,12 @@ def test_a_name_keeps_its_spelling(tmp_path, monkeypatch):
 
 
 def test_a_folder_names_and_counts_the_pictures_that_it_passes_over(tmp_path, caplog):
-    Image.fromarray(_corner()).save(tmp_path / "no suffix", "PNG")
+    for name in ("no suffix", "other.bin", "unknown.jpg_large"):
+        Image.fromarray(_corner()).save(tmp_path / name, "PNG")
     for name in ("a.CR2", "b.psd", "c.svg", "d.jxl", "notes.txt", "weights.npz", "._a.jpg"):
         (tmp_path / name).write_bytes(b"PK")
-    assert image_file.find(str(tmp_path)) == [str(tmp_path / "no suffix")]
+    taken = [str(tmp_path / name) for name in ("no suffix", "other.bin", "unknown.jpg_large")]
+    assert image_file.find(str(tmp_path)) == taken
     (record,) = caplog.records
     named = ", ".join(str(tmp_path / name) for name in ("a.CR2", "b.psd", "c.svg"))
     assert f"{tmp_path}: passing over pictures for their format, 4 in all: {named}, ..." in record.getMessage()
