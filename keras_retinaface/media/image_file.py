@@ -61,6 +61,8 @@ _WRITTEN = {
 # Pixels a side, by the formats themselves.
 _LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "GIF": 65_535, "AVIF": 65_536}
 _JPEG_QUALITY = 92
+# A progressive JPEG has about ten; each goes over all pixels, so a few thousand in 20 kB would take minutes.
+_MOST_SCANS = 100
 # Warning filters and Pillow's limit are everybody's: changed by the first reader, changed back by the last.
 _LOCK, _LIMIT_LOCK, _READERS, _QUIET = threading.Lock(), threading.Lock(), [], contextlib.ExitStack()
 
@@ -144,6 +146,11 @@ def _decode(file: BinaryIO, path: pathlib.Path, limit: int) -> np.ndarray:
         width, height = image.size
         if width * height > limit:
             raise ImageError(f"{path}: {_too_many(limit)} Received: {width} x {height}")
+        if image.format in ("JPEG", "MPO"):
+            file.seek(0)
+            num_scans = image_metadata.count_scans(file.read())
+            if num_scans > _MOST_SCANS:
+                raise ImageError(f"{path}: expected at most {_MOST_SCANS} scans in a JPEG. Received: {num_scans}")
         image.load()
         turn = _TURNS.get(_orientation(image))
         return _to_rgb(image if turn is None else image.transpose(turn), path)

@@ -1,16 +1,18 @@
-"""Takes the metadata out of image files whose pixels are whole, so that odd metadata does not cost the picture.
+"""Follows the skeletons of image files: takes out metadata, so that odd one does not cost the picture; counts scans.
 
 What turns a picture upright and what its pixels need (size, palette, tables, colour transform) stays. Decodes nothing.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 
 _JPEG, _PNG, _TIFF = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", (b"II*\0", b"MM\0*")
 # JFIF, EXIF and Adobe's colour transform stay of a JPEG's application segments.
 _JPEG_KEPT = (b"JFIF\0", b"Exif\0\0", b"Adobe")
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]", re.DOTALL)
 _PNG_KEPT = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf", b"IEND")
 _WEBP_KEPT = (b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"EXIF")
 # Baseline TIFF, predictor, tiles, JPEG tables, extra samples, sample format, YCbCr.
@@ -46,6 +48,30 @@ def strip(content: bytes) -> bytes | None:
     except (struct.error, IndexError):
         return None
     return None if stripped == content else stripped
+
+
+def count_scans(content: bytes) -> int:
+    """Counts how often a JPEG's decoder goes over all its pixels.
+
+    Args:
+        content: of a JPEG file.
+
+    Returns:
+        The scans of its first image; 1 where the first one holds every component of a sequential image.
+    """
+    num_scans, place, components = 0, 2, 0
+    marker = _MARKER.search(content, place)
+    while marker and marker.group()[1] != 0xD9 and marker.end() + 2 <= len(content):
+        kind, start = marker.group()[1], marker.end()
+        if kind in (0xC0, 0xC1):
+            components = content[start + 7] if start + 7 < len(content) else 0
+        if kind == 0xDA:
+            num_scans += 1
+            if content[start + 2 : start + 3] == bytes((components,)):
+                return num_scans
+        # Within a scan the next marker is the next byte that no pixels can be.
+        marker = _MARKER.search(content, start + struct.unpack_from(">H", content, start)[0])
+    return num_scans
 
 
 def _strip_jpeg(content: bytes) -> bytes:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image
 
-from keras_retinaface.media import image_file
+from keras_retinaface.media import image_file, image_metadata
 
 
 def _grey_ramp():
@@ -187,6 +187,23 @@ def test_too_many_pixels_are_refused_before_memory_is_taken(tmp_path, suffix, mo
     assert not loaded
     assert image_file.read(path, max_pixels=300_000).shape == (500, 600, 3)
     assert Image.MAX_IMAGE_PIXELS == 1000
+
+
+def test_a_jpeg_of_endless_scans_is_refused(tmp_path, photos):
+    file = io.BytesIO()
+    Image.fromarray(_corner()).convert("L").save(file, "JPEG", progressive=True)
+    content = file.getvalue()
+    assert image_metadata.count_scans(content) == 6
+    assert image_metadata.count_scans((photos / "tfjs_portrait.jpg").read_bytes()) == 10
+    assert image_metadata.count_scans((photos / "solvay1927.jpg").read_bytes()) == 1
+    path, scan = tmp_path / "a.jpg", _segment(0xDA, b"\1\1\0\1\x3f\0") + b"\0"
+    for more, message in ((94, None), (95, "a.jpg: expected at most 100 scans in a JPEG. Received: 101")):
+        path.write_bytes(content[:-2] + scan * more + content[-2:])
+        if message is None:
+            assert image_file.read(path).shape == (16, 32, 3)
+        else:
+            with pytest.raises(image_file.ImageError, match=message):
+                image_file.read(path)
 
 
 def test_warnings_are_quiet_in_threads_and_as_loud_as_before_afterwards(tmp_path):
