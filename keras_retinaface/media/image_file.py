@@ -16,6 +16,7 @@ import contextlib
 import ctypes
 import functools
 import io
+import logging
 import os
 import pathlib
 import threading
@@ -63,7 +64,8 @@ _LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "GIF": 65_535, "AVIF": 65_536}
 _JPEG_QUALITY = 92
 # A progressive JPEG has about ten; each goes over all pixels, so a few thousand in 20 kB would take minutes.
 _MOST_SCANS = 100
-# Warning filters and Pillow's limit are everybody's: changed by the first reader, changed back by the last.
+# Warning filters, Pillow's log and its limit are everybody's: changed by the first reader, changed back by the last.
+_LOGGER = logging.getLogger("PIL")
 _LOCK, _LIMIT_LOCK, _READERS, _QUIET = threading.Lock(), threading.Lock(), [], contextlib.ExitStack()
 
 
@@ -210,10 +212,12 @@ def _in_one_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences what decoders warn of, in all threads until the last is done: a fault is an error or does not matter."""
+    """Silences what decoders warn of and log, in all threads until the last is done: what matters is an error."""
     with _LOCK:
         if not _READERS:
             _QUIET.enter_context(warnings.catch_warnings())
+            _QUIET.callback(_LOGGER.setLevel, _LOGGER.level)
+            _LOGGER.setLevel(logging.CRITICAL)
             warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif|keras_retinaface\.image_file)\b")
         _READERS.append(None)
     try:

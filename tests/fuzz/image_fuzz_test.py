@@ -45,9 +45,9 @@ def _resident():
 
 
 def _read(path):
-    """Returns the outcome's name and the seconds it took."""
+    """Returns the outcome's name and the seconds of work it took."""
     global _seen
-    begin, _seen = time.perf_counter(), []
+    begin, _seen = time.process_time(), []  # a busy machine is nobody's fault
     try:
         image = image_file.read(path)
         assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size
@@ -58,7 +58,7 @@ def _read(path):
     finally:
         seen, _seen = _seen, None
     assert not seen
-    return outcome, time.perf_counter() - begin
+    return outcome, time.process_time() - begin
 
 
 def test_whole_pictures_are_read(tmp_path, seeds):
@@ -89,7 +89,7 @@ def test_damaged_metadata_does_not_cost_the_picture(tmp_path, seeds):
     assert num_cases > 50
 
 
-def test_damaged_pictures_give_an_image_or_one_error(tmp_path, seeds, listen, fuzz_cases, capfd):
+def test_damaged_pictures_give_an_image_or_one_error(tmp_path, seeds, listen, fuzz_cases, capfd, caplog):
     names, counts, slowest, warm = sorted(seeds), {"image": 0, "error": 0}, (0.0, None), None
     for case in range(fuzz_cases):
         rng = random.Random(f"image {case}")
@@ -103,7 +103,7 @@ def test_damaged_pictures_give_an_image_or_one_error(tmp_path, seeds, listen, fu
         if case == fuzz_cases // 2:
             warm = _resident()
     growth = _resident() / warm - 1
-    assert capfd.readouterr() == ("", "")
+    assert capfd.readouterr() == ("", "") and not caplog.records
     with capfd.disabled():
         print(f"\n{fuzz_cases} damaged pictures: {counts}, slowest {slowest[0]:.1f} s, memory {growth:+.1%}")
     assert slowest[0] < _LONGEST, slowest

@@ -1,4 +1,5 @@
 import io
+import logging
 import os
 import resource
 import struct
@@ -209,10 +210,21 @@ def test_a_jpeg_of_endless_scans_is_refused(tmp_path, photos):
 def test_warnings_are_quiet_in_threads_and_as_loud_as_before_afterwards(tmp_path):
     path = tmp_path / "odd.jpg"
     path.write_bytes(_odd("JPEG many pictures"))
-    before = list(warnings.filters)
+    logger = logging.getLogger("PIL")
+    before, level = list(warnings.filters), logger.level
     with futures.ThreadPoolExecutor(8) as pool:
         assert len(list(pool.map(image_file.read, [path] * 64))) == 64
-    assert warnings.filters == before
+    assert warnings.filters == before and logger.level == level
+
+
+def test_what_decoders_log_is_not_heard(tmp_path, caplog):
+    file = io.BytesIO()
+    Image.fromarray(_corner()).save(file, "TIFF")
+    content = file.getvalue().replace(struct.pack("<HHII", 277, 3, 1, 3), struct.pack("<HHII", 277, 3, 1, 92))
+    (tmp_path / "odd.tif").write_bytes(content)
+    with pytest.raises(image_file.ImageError, match="odd.tif: not a readable image"):
+        image_file.read(tmp_path / "odd.tif")
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(
