@@ -1,48 +1,97 @@
 """Averages networks that were trained from the same start, norms folded, into one `.npz` of weights.
 
     python -m tools.average_weights --output=keras_retinaface/assets/mobilenet025.npz runs/first/best.keras runs/second
+    python -m tools.average_weights --output=mean.npz --shares=1.2,1.2,1 first.npz second.npz mobilenet025_public
 
-Each argument is a preset, a workdir or a .keras file. The average costs what one of them costs and is often better than
-all of them.
+Each argument is a preset, a workdir, a .keras file or an `.npz` of weights. The average costs what one of them costs
+and is often better than all of them.
 
-Source: Model soups (Wortsman et al., 2022), the uniform one.
+Source: Model soups (Wortsman et al., 2022), the uniform one where no shares are given.
 """
 
 from __future__ import annotations
 
+import pathlib
+from collections.abc import Sequence
+
 import numpy as np
 from absl import app, flags, logging
 
+from keras_retinaface import config as config_lib
+
 _OUTPUT = flags.DEFINE_string("output", None, "The .npz to write.", required=True)
+_SHARES = flags.DEFINE_list(
+    "shares", None, "How much each network counts, a positive number for each; equally without."
+)
+_PRESET = flags.DEFINE_enum(
+    "preset", "mobilenet025", sorted(config_lib.PRESETS), "Network that `.npz` files hold the weights of."
+)
 
 
-def average(models: list) -> dict[str, np.ndarray]:
-    """Returns the mean of every weight, by name; folds the norms of the models given.
+def load(source: str, preset: str):
+    """Loads a network.
+
+    Args:
+        source: a preset, a workdir, a .keras file or an `.npz` of weights.
+        preset: whose network an `.npz` is of.
 
     Raises:
-        ValueError: if the networks differ.
+        ValueError: if it is none of these, cannot be read or does not fit.
+    """
+    from keras_retinaface.inference import runtime
+    from keras_retinaface.network import model as model_lib
+    from keras_retinaface.weights import arrays
+
+    if pathlib.Path(source).suffix != ".npz":
+        return runtime.load_keras(source)
+    model = model_lib.RetinaFace(config_lib.Config.preset(preset))
+    arrays.load(model, source)
+    return model
+
+
+def average(models: list, shares: Sequence[float] | None = None) -> dict[str, np.ndarray]:
+    """Returns the mean of every weight, by name; folds the norms of the models given.
+
+    Args:
+        models: the networks.
+        shares: how much each counts, any scale; None for equally.
+
+    Raises:
+        ValueError: if the networks differ, or the shares are not a positive number for each.
     """
     from keras_retinaface.weights import arrays, norms
 
+    shares = [1.0] * len(models) if shares is None else list(shares)
+    if len(shares) != len(models) or not all(0 < share < np.inf for share in shares):
+        raise ValueError(f"`shares` must be {len(models)} positive numbers, one a network. Received: {shares}")
     expected = (models[0].config.network, models[0].config.anchors.sizes)
     for model in models:
         if (model.config.network, model.config.anchors.sizes) != expected:
             raise ValueError("networks and anchors to be averaged must be the same")
         norms.fold_norms(model)
     values = [arrays.read(model) for model in models]
-    return {name: np.mean([each[name] for each in values], axis=0, dtype=np.float64) for name in values[0]}
+    # In float64, so that the order of the networks does not matter.
+    return {name: np.average([each[name].astype(np.float64) for each in values], 0, shares) for name in values[0]}
 
 
 def main(argv):
     """Averages and writes."""
-    from keras_retinaface.inference import runtime
     from keras_retinaface.weights import arrays
 
     if len(argv) < 3:
         raise app.UsageError("give two models or more")
-    values = average([runtime.load_keras(path) for path in argv[1:]])
-    arrays.write_npz(_OUTPUT.value, {name: value.astype(np.float32) for name, value in values.items()})
+    try:
+        shares = [float(share) for share in _SHARES.value] if _SHARES.value else None
+    except ValueError as error:
+        raise app.UsageError(f"--shares must be numbers. Received: {','.join(_SHARES.value)!r}") from error
+    try:
+        values = average([load(path, _PRESET.value) for path in argv[1:]], shares)
+        arrays.write_npz(_OUTPUT.value, {name: value.astype(np.float32) for name, value in values.items()})
+    except (ValueError, OSError) as error:
+        logging.error("%s", error)
+        return 1
     logging.info("wrote %s, the mean of %d networks", _OUTPUT.value, len(argv) - 1)
+    return 0
 
 
 if __name__ == "__main__":

@@ -5,8 +5,42 @@ import pytest
 from keras_retinaface import config as config_lib
 from keras_retinaface.media import image_file
 from keras_retinaface.network import model as model_lib
-from keras_retinaface.weights import norms
+from keras_retinaface.weights import arrays, norms, shipped
 from tools import average_weights
+
+
+@pytest.fixture(scope="module")
+def public():
+    return arrays.read_npz(shipped.ASSETS / "mobilenet025_public.npz")
+
+
+def test_shares_weigh_networks_with_norms_folded(tmp_path, public):
+    kernel, norm = "stage1_0/kernel", "stage1_0_bn/"
+    trained = {
+        **public,
+        f"{norm}gamma": 2 * np.ones(8, np.float32),
+        f"{norm}moving_mean": np.full(8, 3, np.float32),
+        f"{norm}moving_variance": np.full(8, 16 - 1e-5, np.float32),
+    }
+    arrays.write_npz(tmp_path / "trained.npz", trained)
+    models = [
+        average_weights.load(str(tmp_path / "trained.npz"), "mobilenet025"),
+        average_weights.load("mobilenet025_public", "mobilenet025"),
+    ]
+    mean = average_weights.average(models, [3, 1])
+    # The norm halves its input, 2 / sqrt(16), so a kernel counts (3 / 2 + 1) / 4, and takes off 3 * 3 / 2 / 4.
+    np.testing.assert_allclose(mean[kernel], public[kernel] * 0.625, rtol=1e-6)
+    np.testing.assert_allclose(mean[f"{norm}beta"], public[f"{norm}beta"] - 1.125, atol=1e-5)
+    np.testing.assert_array_equal(mean[f"{norm}gamma"], np.ones(8))
+    np.testing.assert_allclose(mean["box_P3/kernel"], public["box_P3/kernel"], rtol=1e-6)
+    # Without shares all count alike.
+    np.testing.assert_allclose(average_weights.average(models)[kernel], public[kernel] * 0.75, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shares", [[1], [1, 0], [1, -1], [1, float("nan")], [1, float("inf")]])
+def test_shares_are_a_positive_number_for_each(shares):
+    with pytest.raises(ValueError, match="`shares` must be 2 positive numbers, one a network. Received: "):
+        average_weights.average([None, None], shares)
 
 
 @pytest.fixture
