@@ -67,7 +67,7 @@ AP by the official protocol at IoU 0.5; mAP is COCO's over IoU .5:.05:.95 on the
 it ignored, at most 1,000 detections an image.
 
 Each row is `python evaluate_main.py --model=MODEL --images=... --ground_truth=... --partial` with the options that it
-names. Seconds an image: detection only, mean, {machine}.
+names. Seconds an image: detection only, mean, {machine}{busy}.
 Memory: the largest resident set of the whole process, TensorFlow and the evaluation included.
 
 | model | test-time options | flags | easy | medium | hard | mAP | s/image | memory, MB |
@@ -91,6 +91,8 @@ def measure(model: str, name: str, store: pathlib.Path) -> None:
     if path.is_file():
         return
     logging.info("measuring %s, %s", model, name)
+    # A row measured just before counts for one process a core at most.
+    is_busy = os.getloadavg()[0] > 2 * os.cpu_count()
     numbers = path.with_suffix(".part")
     command = [sys.executable, str(ROOT / "evaluate_main.py"), f"--model={model}", f"--images={_IMAGES.value}"]
     command += [f"--ground_truth={_GROUND_TRUTH.value}", "--partial", f"--json={numbers}", *OPTIONS[name]]
@@ -100,6 +102,7 @@ def measure(model: str, name: str, store: pathlib.Path) -> None:
     if process.returncode:
         raise SystemExit(f"{model}, {name}: evaluate_main.py ended with status {process.returncode}")
     row = {**json.loads(numbers.read_text()), "memory_mb": usage.ru_maxrss / 1024, "machine": _machine()}
+    row["is_busy"] = is_busy
     path.write_text(json.dumps({"model": model, "options": name, **row}, indent=2) + "\n")
     numbers.unlink()
 
@@ -115,12 +118,14 @@ def render(rows: list[dict]) -> str:
             f"**{images} of the 3,226 images of the WIDER FACE validation set** ({faces:,} faces), with the "
             "ground truth cut to them: rows compare with each other, not with numbers for the whole set."
         )
-    text = HEADER.format(scope=scope, machine=rows[0]["machine"])
+    busy = "; in brackets where other work ran beside it" if any(row.get("is_busy") for row in rows) else ""
+    text = HEADER.format(scope=scope, machine=rows[0]["machine"], busy=busy)
     for row in rows:
         ap = " | ".join(f"{100 * row[key]:.2f}" for key in ("easy", "medium", "hard", "map"))
         flag_text = f"`{' '.join(OPTIONS[row['options']])}`" if OPTIONS[row["options"]] else ""
         text += f"| {row['model']} | {row['options']} | {flag_text} | {ap} "
-        text += f"| {row['seconds_per_image']:.3f} | {row['memory_mb']:.0f} |\n"
+        seconds = f"{row['seconds_per_image']:.3f}"
+        text += f"| {f'({seconds})' if row.get('is_busy') else seconds} | {row['memory_mb']:.0f} |\n"
     return text + PEERS_HEADER + "".join(f"| {' | '.join(peer)} |\n" for peer in PEERS)
 
 
