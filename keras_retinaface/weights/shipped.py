@@ -41,15 +41,15 @@ _PUBLIC = Preset(
 
 _FINE_TUNED = Preset(
     file="mobilenet025.npz",
-    sha256="0bc4fccd4272e18a145987ef652b93b09d4f4ce9d7777ecbd4c2a1daf55327f0",
-    source="the public weights, fine-tuned in two ways on WIDER FACE training images and averaged: docs/model_card.md",
+    sha256="bbd093f9a2cd46ea9f0b7c54c42155db9ac42bac23013612e3112cbc860b79fe",
+    source="the public weights trained further, on WIDER FACE and other photos; a mean of four: docs/model_card.md",
     licence="MIT AND Apache-2.0",
 )
 
 _FAST = Preset(
     file="mobilenet025_fast.npz",
     sha256="a1e39ce2d3fb8461537a183f533afcf525bf38b7d6cce8c2215876d66d003b11",
-    source="tools/distill.py: taught by mobilenet025, whose backbone it has, on WIDER FACE training images",
+    source="tools/distill.py: taught by an earlier mobilenet025, whose backbone it has, on WIDER FACE training images",
     licence="MIT AND Apache-2.0",
 )
 
