@@ -6,24 +6,28 @@
     python detect_main.py --video=0 --output=/tmp/faces
     python detect_main.py --model=mobilenet025_dense --mesh --images=examples/photos --output=/tmp/faces --obj=/tmp/obj
 
-Prints one line an image and a table at the end. An image that cannot be read is reported, skipped, and makes the exit
-status 1.
+Prints a table at the end. An image that cannot be read or drawn is reported, costs nothing else, and makes the exit
+status 1. Lines of --json are in the file as soon as they are found, so that Ctrl-C loses none.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
+import dataclasses
+import functools
 import pathlib
+import re
 import sys
 import time
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import tqdm
 from absl import app, flags, logging
 
+from keras_retinaface import output, stopping
 from keras_retinaface.cli import detection_flags
+from keras_retinaface.formats import json_lines
 from keras_retinaface.media import alignment, drawing, image_file, video
 
 _MODEL = detection_flags.define_model("mobilenet025")
@@ -41,31 +45,34 @@ _MAX_PIXELS = detection_flags.define_max_pixels()
 make_detector, _ = detection_flags.define()
 
 
-@contextlib.contextmanager
-def _open_json(path: str | None):
-    """Yields a function that writes one line, or does nothing where no file is wanted; the file appears when done."""
-    if path is None:
-        yield lambda record: None
-    elif path == "-":
-        yield lambda record: print(json.dumps(record), flush=True)
-    else:
-        partial = pathlib.Path(path).with_name(f".{os.getpid()}.{pathlib.Path(path).name}")
-        try:
-            with open(partial, "w", encoding="utf-8") as file:
-                yield lambda record: file.write(json.dumps(record) + "\n")
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+@dataclasses.dataclass
+class _Tally:
+    """What a run came to."""
+
+    images: int = 0
+    broken: int = 0
+    unwritten: int = 0
+    faces: int = 0
+    seconds: float = 0.0
+
+    def status(self) -> int:
+        """Returns the exit status of a run that nothing stopped."""
+        return 1 if self.broken or self.unwritten else 0
 
 
-def _unique_stem(path: str, taken: set[str]) -> str:
-    """Returns a name for the outputs of an image; images of one name in several folders do not meet."""
-    stem, number = pathlib.Path(path).stem, 1
-    while stem in taken:
-        number += 1
-        stem = f"{pathlib.Path(path).stem}_{number}"
-    taken.add(stem)
-    return stem
+def unique_stems(paths: Iterable[str]) -> list[str]:
+    """Returns names for the outputs of images; images of one name in several folders do not meet."""
+    numbers: dict[str, int] = {}
+    stems = []
+    for path in paths:
+        name = stem = pathlib.Path(path).stem
+        number = numbers.get(name, 0) + 1
+        while number > 1 and (stem := f"{name}_{number}") in numbers:
+            number += 1
+        numbers[name] = number
+        numbers.setdefault(stem, 1)
+        stems.append(stem)
+    return stems
 
 
 def _draw(image: np.ndarray, faces: list) -> np.ndarray:
@@ -76,23 +83,8 @@ def _draw(image: np.ndarray, faces: list) -> np.ndarray:
     return drawing.faces(image, faces)
 
 
-def _save_pictures(stem: str, image: np.ndarray, faces: list) -> None:
-    if _OUTPUT.value:
-        image_file.write(pathlib.Path(_OUTPUT.value) / f"{stem}.jpg", _draw(image, faces))
-    _save_faces(stem, image, faces)
-
-
-def _save_faces(stem: str, image: np.ndarray, faces: list) -> None:
-    """Writes what has a file for every face."""
-    if _CROPS.value:
-        _save_crops(stem, image, faces)
-    if _OBJ.value:
-        _save_meshes(stem, faces)
-
-
-def _save_meshes(stem: str, faces: list) -> None:
-    for index, face in enumerate(faces):
-        face.mesh.write_obj(pathlib.Path(_OBJ.value) / f"{stem}_{index}.obj")
+def _save_drawn(stem: str, image: np.ndarray, faces: list) -> None:
+    image_file.write(pathlib.Path(_OUTPUT.value) / f"{stem}.jpg", _draw(image, faces))
 
 
 def _save_crops(stem: str, image: np.ndarray, faces: list) -> None:
@@ -100,68 +92,178 @@ def _save_crops(stem: str, image: np.ndarray, faces: list) -> None:
         image_file.write(pathlib.Path(_CROPS.value) / f"{stem}_{index}.jpg", alignment.crop(image, face.landmarks))
 
 
+def _save_meshes(stem: str, image: np.ndarray, faces: list) -> None:
+    for index, face in enumerate(faces):
+        face.mesh.write_obj(pathlib.Path(_OBJ.value) / f"{stem}_{index}.obj")
+
+
+def _save(saves: Iterable, name: str, stem: str, image: np.ndarray, faces: list, tally: _Tally) -> None:
+    """Writes pictures; one that cannot be drawn or written is told, and the others come."""
+    for flag, save in saves:
+        if not flag.value:
+            continue
+        try:
+            save(stem, image, faces)
+        except Exception as error:  # of any kind: encoders and a full disk cost their own picture alone
+            tally.unwritten += 1
+            logging.error("%s: cannot be written to --%s=%s: %s", name, flag.name, flag.value, _reason(error))
+
+
+def _find(found_by, name: str, read_image: Callable, write_json: Callable, tally: _Tally) -> tuple | None:
+    """Detects on one image and writes its line; returns it with its faces, or None where there are none to have."""
+    try:
+        image = read_image()
+        start = time.perf_counter()
+        faces = found_by.detect(image)
+    except Exception as error:  # of any kind: what a picture does to a decoder or a network costs its own line alone
+        tally.broken += 1
+        said = str(error) if isinstance(error, image_file.ImageError) else f"{name}: {_reason(error)}"
+        logging.error("%s", said)
+        write_json({"image": name, "error": said})
+        return None
+    tally.seconds += time.perf_counter() - start
+    tally.images += 1
+    tally.faces += len(faces)
+    height, width = image.shape[:2]
+    write_json({"image": name, "width": width, "height": height, "faces": [face.to_dict() for face in faces]})
+    return image, faces
+
+
+def _reason(error: Exception) -> str:
+    """Returns what an error says in one line; which kind it is only where its text may not tell."""
+    said = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return said if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {said}"
+
+
 def detect_images(paths: list[str]) -> int:
-    """Detects on every image; returns how many could not be read."""
+    """Detects on every image; returns the exit status."""
+    stems, tally, status = unique_stems(paths), _Tally(), None
+    _check_outputs(paths, stems)
     found_by = make_detector(_MODEL.value, mesh=_MESH.value)
-    num_faces, broken, seconds, stems = 0, 0, 0.0, set()
-    with _open_json(_JSON.value) as write_json:
-        for path in tqdm.tqdm(paths, unit="image", disable=None):
-            try:
-                image = image_file.read(path, max_pixels=_MAX_PIXELS.value)
-            except image_file.ImageError as error:
-                broken += 1
-                logging.error("%s", error)
-                write_json({"image": path, "error": str(error)})
-                continue
-            start = time.perf_counter()
-            faces = found_by.detect(image)
-            seconds += time.perf_counter() - start
-            num_faces += len(faces)
-            height, width = image.shape[:2]
-            write_json({"image": path, "width": width, "height": height, "faces": [f.to_dict() for f in faces]})
-            _save_pictures(_unique_stem(path, stems), image, faces)
-    done = len(paths) - broken
+    saves = ((_OUTPUT, _save_drawn), (_CROPS, _save_crops), (_OBJ, _save_meshes))
+    try:
+        with json_lines.open(_JSON.value) as write_json:
+            for path, stem in zip(tqdm.tqdm(paths, unit="image", disable=None), stems):
+                read = functools.partial(image_file.read, path, max_pixels=_MAX_PIXELS.value)
+                found = _find(found_by, path, read, write_json, tally)
+                if found is not None:
+                    _save(saves, path, stem, *found, tally)
+    except KeyboardInterrupt as error:
+        status = stopping.status_of(error)
+        logging.error("stopped after %d of %d images", tally.images + tally.broken, len(paths))
+    if tally.unwritten:
+        logging.error("%d pictures could not be written", tally.unwritten)
     print(
         f"{'images':>8} {'broken':>8} {'faces':>8} {'ms/image':>9}\n"
-        f"{done:>8} {broken:>8} {num_faces:>8} {1000 * seconds / max(done, 1):>9.1f}",
+        f"{tally.images:>8} {tally.broken:>8} {tally.faces:>8} {1000 * tally.seconds / max(tally.images, 1):>9.1f}",
         file=sys.stderr,
     )
-    return broken
+    return tally.status() if status is None else status
 
 
-def detect_video(source: str) -> None:
-    """Detects on every frame; Ctrl-C ends a camera and keeps what was written."""
-    found_by, reader = make_detector(_MODEL.value, mesh=_MESH.value), video.Reader(source)
-    name = f"camera{source}" if source.isdigit() else pathlib.Path(source).stem
-    num_faces, num_frames = 0, 0
+def _draw_or_not(image: np.ndarray, faces: list, name: str, tally: _Tally) -> np.ndarray:
+    """Draws faces on a frame; one that cannot be drawn on keeps its place in the film."""
+    try:
+        return _draw(image, faces)
+    except Exception as error:
+        tally.unwritten += 1
+        logging.error("%s: cannot be drawn: %s", name, _reason(error))
+        return image
+
+
+def detect_video(source: str) -> int:
+    """Detects on every frame; returns the exit status. What is written when it is stopped stays, a film so far too."""
+    is_camera = video.is_camera(source)
+    name = f"camera{source}" if is_camera else pathlib.Path(source).stem
+    film = pathlib.Path(_OUTPUT.value) / f"{name}.mp4" if _OUTPUT.value else None
+    _check_outputs([source], [], film=film)
+    reader = video.Reader(source)
+    found_by = make_detector(_MODEL.value, mesh=_MESH.value)
+    tally, status = _Tally(), None
     start = time.perf_counter()
+    try:
+        _detect_frames(found_by, source, reader, name, film, tally)
+    except KeyboardInterrupt as error:
+        # Nothing but Ctrl-C ends a camera.
+        status = 0 if is_camera and not isinstance(error, stopping.Terminated) else stopping.status_of(error)
+        logging.error("stopped after %d frames", tally.images + tally.broken)
+    num_frames = tally.images + tally.broken
+    if not num_frames and status is None:
+        raise ValueError(f"{source}: holds no frames")
+    rate = num_frames / (time.perf_counter() - start)
+    print(f"{'frames':>8} {'faces':>8} {'frames/s':>9}\n{num_frames:>8} {tally.faces:>8} {rate:>9.1f}", file=sys.stderr)
+    if status is None and video.is_cut_off(reader, source):
+        status = 1
+    return tally.status() if status is None else status
+
+
+def _detect_frames(found_by, source: str, reader: video.Reader, name: str, film: pathlib.Path | None, tally) -> None:
+    """Detects, draws and writes until there are no more frames."""
+    saves = ((_CROPS, _save_crops), (_OBJ, _save_meshes))
     with contextlib.ExitStack() as stack:
-        write_json = stack.enter_context(_open_json(_JSON.value))
-        writer = None
-        if _OUTPUT.value:
-            path = pathlib.Path(_OUTPUT.value) / f"{name}.mp4"
-            writer = stack.enter_context(video.Writer(path, reader.frame_rate))
+        write_json = stack.enter_context(json_lines.open(_JSON.value))
+        writer = stack.enter_context(video.Writer(film, reader.frame_rate)) if film else None
 
         def finish(image, faces, index):
+            frame = f"{source}#{index}"
             if writer is not None:
-                writer.write(_draw(image, faces))
-            _save_faces(f"{name}_{index}", image, faces)
+                writer.write(_draw_or_not(image, faces, frame, tally))
+            _save(saves, frame, f"{name}_{index}", image, faces, tally)
 
         # Reading, detecting, and drawing and writing take turns on no frame: each is a thread.
         submit = stack.enter_context(video.behind(finish))
-        with contextlib.suppress(KeyboardInterrupt):
-            for image in tqdm.tqdm(video.ahead(reader), total=reader.num_frames, unit="frame", disable=None):
-                faces = found_by.detect(image)
-                height, width = image.shape[:2]
-                record = {"image": f"{source}#{num_frames}", "width": width, "height": height}
-                write_json({**record, "faces": [face.to_dict() for face in faces]})
-                submit(image, faces, num_frames)
-                num_faces += len(faces)
-                num_frames += 1
-    if not num_frames:
-        raise ValueError(f"{source}: holds no frames")
-    rate = num_frames / (time.perf_counter() - start)
-    print(f"{'frames':>8} {'faces':>8} {'frames/s':>9}\n{num_frames:>8} {num_faces:>8} {rate:>9.1f}", file=sys.stderr)
+        frames = tqdm.tqdm(video.ahead(reader), total=reader.num_frames, unit="frame", disable=None)
+        for index, image in enumerate(frames):
+            found = _find(found_by, f"{source}#{index}", lambda image=image: image, write_json, tally)
+            submit(image, found[1] if found else [], index)
+
+
+def _check_outputs(sources: list[str], stems: list[str], film: pathlib.Path | None = None) -> None:
+    """Makes sure, before anything is written, that outputs can be and that they replace nothing that is read."""
+    originals = output.Originals([*sources, _MODEL.value])
+    if _JSON.value and _JSON.value != "-":
+        output.check_file(_JSON.value, _JSON.name)
+        originals.check(_JSON.value, _JSON.name)
+    for flag in (_OUTPUT, _CROPS, _OBJ):
+        if flag.value:
+            output.make_folder(flag.value, flag.name)
+    drawn = [film] if film else [pathlib.Path(_OUTPUT.value) / f"{stem}.jpg" for stem in stems] if _OUTPUT.value else []
+    for path in drawn:
+        originals.check(path, _OUTPUT.name)
+    names = {**{stem.casefold(): stem for stem in stems}, **{stem: stem for stem in stems}}
+
+    def name_of(there: str, suffix: str) -> str | None:
+        """Returns the name of a face's file that this run may write where another is."""
+        match = re.fullmatch(r"(.+)_(0|[1-9]\d*)(\.\w+)", there, re.DOTALL)
+        if match is None or match[3].casefold() != suffix:
+            return None
+        # Of a film there are as many stems as frames; nothing that is read looks like one but by intent.
+        stem = match[1] if not stems else names.get(match[1], names.get(match[1].casefold()))
+        return stem and f"{stem}_{match[2]}{suffix}"
+
+    for flag, suffix in ((_CROPS, ".jpg"), (_OBJ, ".obj")):
+        if flag.value:
+            originals.check_names(flag.value, flag.name, functools.partial(name_of, suffix=suffix))
+
+
+def _check_flags() -> None:
+    """Makes sure that no flag that was given is without an effect."""
+    if _OBJ.value and not _MESH.value:
+        raise ValueError("--obj needs --mesh")
+    if _MESH.value and not (_JSON.value or _OUTPUT.value or _OBJ.value):
+        raise ValueError("--mesh needs --json, --output or --obj: otherwise meshes go nowhere")
+    if _MESH_STYLE.present and not (_MESH.value and _OUTPUT.value):
+        raise ValueError("--mesh_style needs --mesh and --output")
+
+
+def _run() -> int:
+    _check_flags()
+    if _VIDEO.value is not None:
+        return detect_video(_VIDEO.value)
+    paths = [path for pattern in _IMAGES.value for path in image_file.find(pattern)]
+    if not paths:
+        raise ValueError(f"--images={_IMAGES.value}: no images there")
+    return detect_images(paths)
 
 
 def main(argv):
@@ -170,22 +272,7 @@ def main(argv):
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
     if bool(_IMAGES.value) == (_VIDEO.value is not None):
         raise app.UsageError("give either --images or --video")
-    paths = [path for pattern in _IMAGES.value for path in image_file.find(pattern)]
-    if _IMAGES.value and not paths:
-        raise app.UsageError(f"--images={_IMAGES.value}: no images there")
-    if _OBJ.value and not _MESH.value:
-        raise app.UsageError("--obj needs --mesh")
-    for folder in (_OUTPUT.value, _CROPS.value, _OBJ.value):
-        if folder:
-            os.makedirs(folder, exist_ok=True)
-    try:
-        if _VIDEO.value is not None:
-            detect_video(_VIDEO.value)
-            return 0
-        return 1 if detect_images(paths) else 0
-    except ValueError as error:
-        logging.error("%s", error)
-        return 1
+    return stopping.run(_run)
 
 
 if __name__ == "__main__":

@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import math
 import os
 import pathlib
 import queue
+import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
 
 import cv2
 import numpy as np
+from absl import logging
+
+from keras_retinaface import atomic
 
 # For cameras and files that do not say how fast they run.
 _FALLBACK_RATE = 25.0
 # Frames that wait between two threads: enough to even out, few enough for 4K.
 _QUEUE_SIZE = 4
+# What a phone says of how it was held: degrees clockwise to upright.
+_TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+# MPEG-4 counts time in parts of a second, so many at most, and OpenCV makes them of a rate with three digits behind the
+# point at most: under the least rate those are no longer exact to a thousandth.
+_MOST_TICKS, _LEAST_RATE = 65535, 0.5
+# Frames that a whole film may lack of those that its header lets expect.
+_MOST_MISSING, _MOST_MISSING_SHARE = 1, 0.005
+# What must be free on the disk beside the next frame, so that the film so far can still be closed, bytes.
+_RESERVE = 2**20
 
 
 class Reader:
-    """The frames of a video.
+    """The frames of a video, upright: turned as the file says that they are to be shown.
 
     Args:
         source: path of a file, or the number of a camera.
@@ -27,18 +42,28 @@ class Reader:
     Attributes:
         frame_rate: frames a second.
         num_frames: of a file as its header says, or None where it does not.
+        num_read: frames read so far.
 
     Raises:
         ValueError: if it cannot be opened.
     """
 
     def __init__(self, source: str):
-        self._capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
+        try:
+            self._capture = cv2.VideoCapture(int(source) if is_camera(source) else _check_name(source))
+        except (cv2.error, OverflowError) as error:
+            raise ValueError(f"{source}: not a readable video or camera: {error}") from error
         if not self._capture.isOpened():
             raise ValueError(f"{source}: not a readable video or camera")
-        self.frame_rate = self._capture.get(cv2.CAP_PROP_FPS) or _FALLBACK_RATE
-        count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        self.num_frames = count if count > 0 else None
+        rate = self._capture.get(cv2.CAP_PROP_FPS)
+        self.frame_rate = rate if math.isfinite(rate) and rate > 0 else _FALLBACK_RATE
+        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        self.num_frames = int(count) if not is_camera(source) and math.isfinite(count) and count > 0 else None
+        self.num_read = 0
+        # By default some builds of OpenCV turn frames by themselves and some do not.
+        self._turn = None
+        if self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0):
+            self._turn = _TURNS.get(round(self._capture.get(cv2.CAP_PROP_ORIENTATION_META)) % 360)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yields frames, uint8 `[H, W, 3]`, RGB, until there are no more."""
@@ -47,9 +72,46 @@ class Reader:
                 is_read, frame = self._capture.read()
                 if not is_read:
                     return
+                self.num_read += 1
+                if self._turn is not None:
+                    frame = cv2.rotate(frame, self._turn)
                 yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)  # a hundredth of the time that NumPy's reversal takes
         finally:
             self._capture.release()
+
+
+def is_camera(source: str) -> bool:
+    """Returns whether a source is the number of a camera."""
+    return source.isascii() and source.isdigit()
+
+
+def _check_name(path: str) -> str:
+    """Returns a path that OpenCV can take: its process ends where it cannot."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(f"{path}: the names of a video and its folders must be UTF-8; rename it") from None
+    if "\0" in path:
+        raise ValueError(f"the name of a video must not hold a zero byte. Received: {path!r}")
+    return path
+
+
+def is_cut_off(reader: Reader, source: str) -> bool:
+    """Says where a film that was read to its end had fewer frames than its header announces.
+
+    Args:
+        reader: of the film, at its end.
+        source: of the film.
+
+    Returns:
+        Whether so many are missing that the film is cut off or damaged: containers that do not count frames announce
+        what their duration makes likely.
+    """
+    num_missing = (reader.num_frames or 0) - reader.num_read
+    if num_missing <= 0:
+        return False
+    logging.error("%s: cut off or damaged: %d frames announced, %d read", source, reader.num_frames, reader.num_read)
+    return num_missing > max(_MOST_MISSING, _MOST_MISSING_SHARE * reader.num_frames)
 
 
 def ahead(items: Iterable, size: int = _QUEUE_SIZE) -> Iterator:
@@ -131,7 +193,9 @@ def behind(function: Callable, size: int = _QUEUE_SIZE) -> Iterator[Callable]:
 
 
 class Writer:
-    """Writes an MP4 file, which gets its name only when it is whole.
+    """Writes an MP4 file, which gets its name when it is closed.
+
+    What was written before an error, or Ctrl-C, is a film too and stays; without a frame there is no file.
 
     Args:
         path: of the `.mp4`.
@@ -139,8 +203,10 @@ class Writer:
     """
 
     def __init__(self, path: str | os.PathLike, frame_rate: float):
-        self._path, self._frame_rate, self._writer = pathlib.Path(path), frame_rate, None
-        self._partial = self._path.with_name(f".{os.getpid()}.{self._path.name}")
+        self._path = pathlib.Path(path)
+        self._repeats, self._frame_rate = representable_rate(frame_rate)
+        self._writer, self._partial, self._num_written, self._size = None, None, 0, None
+        self._stack = contextlib.ExitStack()
 
     def write(self, frame: np.ndarray) -> None:
         """Appends a frame.
@@ -149,22 +215,67 @@ class Writer:
             frame: uint8 `[H, W, 3]`, RGB; all of one size.
 
         Raises:
-            ValueError: if the file cannot be written.
+            ValueError: if the frame has another size than those before, or no such film can be made.
+            OSError: if the disk is full or the folder cannot be written.
         """
         if self._writer is None:
-            size = (frame.shape[1], frame.shape[0])
-            codec = cv2.VideoWriter_fourcc(*"mp4v")
-            self._writer = cv2.VideoWriter(str(self._partial), codec, self._frame_rate, size)
-            if not self._writer.isOpened():
-                raise ValueError(f"{self._path}: cannot write a video of {size[0]} x {size[1]} there")
-        self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+            self._open((frame.shape[1], frame.shape[0]))
+        if self._size != (frame.shape[1], frame.shape[0]):
+            raise ValueError(f"{self._path}: frames must be {self._size}. Received: {frame.shape[1::-1]}")
+        # OpenCV does not say when a disk is full.
+        if shutil.disk_usage(self._partial.parent).free < frame.nbytes + _RESERVE:
+            raise OSError(
+                errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} after {self._num_written} frames", str(self._path)
+            )
+        frame = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
+        for _ in range(self._repeats):
+            self._writer.write(frame)
+            self._num_written += 1
+
+    def _open(self, size: tuple[int, int]) -> None:
+        self._partial = self._stack.enter_context(atomic.file(self._path))
+        with open(self._partial, "wb"):  # says why not, which OpenCV does not
+            pass
+        self._size = size
+        codec = cv2.VideoWriter_fourcc(*"mp4v")
+        self._writer = cv2.VideoWriter(_check_name(str(self._partial)), codec, self._frame_rate, size)
+        if not self._writer.isOpened():
+            raise ValueError(f"{self._path}: cannot write a video of {size[0]} x {size[1]} there")
+
+    def _close(self) -> None:
+        """Closes the film and looks whether it is one."""
+        if self._writer is not None:
+            self._writer.release()
+        if not self._num_written:
+            if self._partial is not None:
+                self._partial.unlink(missing_ok=True)
+            return
+        capture = cv2.VideoCapture(str(self._partial))
+        count = round(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+        capture.release()
+        if count != self._num_written:
+            raise OSError(errno.EIO, f"only {count} of {self._num_written} frames could be written", str(self._path))
 
     def __enter__(self) -> Writer:
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        if self._writer is not None:
-            self._writer.release()
-            if kind is None:
-                os.replace(self._partial, self._path)
-        self._partial.unlink(missing_ok=True)
+        # Without a frame the file is gone, and cannot get its name.
+        with contextlib.suppress(FileNotFoundError), self._stack:
+            self._close()
+
+
+def representable_rate(frame_rate: float) -> tuple[int, float]:
+    """Returns what comes nearest to a frame rate among those that MPEG-4 can be written with, within a thousandth.
+
+    Args:
+        frame_rate: frames a second, positive.
+
+    Returns:
+        How often each frame is written, which is more than once only for less than one frame in two seconds, and the
+        rate of the frames written, which has at most `_MOST_TICKS` when its decimal point is left out.
+    """
+    repeats = max(1, math.ceil(_LEAST_RATE / frame_rate))
+    frame_rate = min(frame_rate * repeats, _MOST_TICKS)
+    digits = next(digits for digits in (3, 2, 1, 0) if round(frame_rate * 10**digits) <= _MOST_TICKS)
+    return repeats, round(frame_rate, digits)

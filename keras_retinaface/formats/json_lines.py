@@ -1,0 +1,78 @@
+"""Files of one JSON value a line that hold, whatever ends the process, every line written so far."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterator
+
+
+@contextlib.contextmanager
+def open(path: str | os.PathLike | None) -> Iterator[Callable[[object], None]]:
+    """Gives a function that appends a value as one line, which is in the file when it returns.
+
+    The lines go straight into the file, so Ctrl-C, a full disk and kill -9 lose none. What an earlier run left there
+    goes when the first line comes, or at an end without any: a run that fails before it has a result costs nobody's.
+
+    Args:
+        path: of the file; `-` is standard output, None is nowhere. Its folder must exist.
+
+    Yields:
+        A function that takes a value ready for JSON; it raises `OSError` where the line cannot be written, and the
+        file then ends with the line before.
+
+    Raises:
+        OSError: if the file cannot be opened to write.
+    """
+    if path is None:
+        yield lambda value: None
+    elif path == "-":
+        yield _write_to_standard_output
+    else:
+        is_new = not os.path.exists(path)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+        lines = _Lines(descriptor)
+        try:
+            yield lines.write
+            lines.begin()
+        finally:
+            os.close(descriptor)
+            if is_new and not lines.has_begun:
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+
+
+class _Lines:
+    """Lines of one open file; of a pipe or device nothing can be taken back."""
+
+    def __init__(self, descriptor: int):
+        self._descriptor, self.has_begun = descriptor, False
+        self._is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+
+    def begin(self) -> None:
+        """Removes what an earlier run wrote."""
+        if not self.has_begun and self._is_file:
+            os.ftruncate(self._descriptor, 0)
+        self.has_begun = True
+
+    def write(self, value: object) -> None:
+        """Appends a line, whole or not at all."""
+        line = memoryview(f"{json.dumps(value)}\n".encode("ascii"))
+        self.begin()
+        start = os.lseek(self._descriptor, 0, os.SEEK_CUR) if self._is_file else None
+        try:
+            while line:
+                line = line[os.write(self._descriptor, line) :]
+        except BaseException:  # Ctrl-C too
+            if start is not None:
+                os.ftruncate(self._descriptor, start)
+                os.lseek(self._descriptor, start, os.SEEK_SET)
+            raise
+
+
+def _write_to_standard_output(value: object) -> None:
+    sys.stdout.write(f"{json.dumps(value)}\n")
+    sys.stdout.flush()
