@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import itertools
 import os
 import pathlib
+import re
 import shutil
 import socket
 import zlib
@@ -16,6 +16,9 @@ _COUNTER = itertools.count()
 # What this process writes at the moment; anything else under its process number is a dead process's.
 _OPEN: set[pathlib.Path] = set()
 _PARTIAL, _REPLACED = ".partial", ".replaced"
+_NAME = re.compile(r"\.(partial|replaced)-[0-9a-f]{8}-[0-9]+-[0-9]+-[0-9a-f]{8}(\..*)?", re.DOTALL)
+# What lay in a folder when this process first wrote there; to list a folder at every write takes minutes for thousands.
+_LEFT: dict[pathlib.Path, list[pathlib.Path]] = {}
 
 
 @contextlib.contextmanager
@@ -103,15 +106,25 @@ def _sum(path: pathlib.Path) -> str:
 
 def _sweep(path: pathlib.Path) -> None:
     """Removes what killed processes of this machine left beside a path; a folder put aside by one comes back."""
+    ending = f"-{_sum(path)}{path.suffix}"
     for kind in (_REPLACED, _PARTIAL):
-        for left in path.parent.glob(f"{kind}-*-{_sum(path)}{glob.escape(path.suffix)}"):
+        for left in [left for left in _left(path.parent) if left.name.startswith(kind) and left.name.endswith(ending)]:
             owner, process = left.name[len(kind) + 1 :].split("-")[:2]
             if left in _OPEN or f"{owner}-{process}" != _owner(int(process)) or _is_running(int(process)):
                 continue
+            _LEFT[path.parent].remove(left)
             if kind == _REPLACED and not path.exists():
                 os.rename(left, path)
             else:
                 _remove(left)
+
+
+def _left(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns what processes before this one may have left in a folder."""
+    if folder not in _LEFT:
+        names = os.listdir(folder) if folder.is_dir() else []
+        _LEFT[folder] = [folder / name for name in names if _NAME.fullmatch(name)]
+    return _LEFT[folder]
 
 
 def _is_running(process: int) -> bool:

@@ -133,3 +133,14 @@ with atomic.folder(sys.argv[1]) as p:
     with pytest.raises(ValueError), atomic.folder(path):
         raise ValueError
     assert _names(path) == ["old"] and _names(tmp_path) == ["saved_model"]
+
+
+def test_many_files_in_one_folder_take_no_longer_each(tmp_path, monkeypatch):
+    listed = []
+    real = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: listed.append(path) or real(path))
+    monkeypatch.setattr(os, "scandir", lambda path: pytest.fail("lists the folder"))
+    for number in range(20):
+        with atomic.file(tmp_path / f"{number}.txt") as partial:
+            partial.touch()
+    assert listed == [tmp_path]
