@@ -64,6 +64,8 @@ def define(
 
     def make_detector(model: str, *, mesh: bool = False) -> detector.Detector:
         values = settings()
+        if values["scales"] and flags.FLAGS["image_size"].present:
+            raise ValueError("--image_size is not used with --scales, which say what the network sees; leave one out")
         return detector.Detector(
             model,
             score_threshold=values["score_threshold"],
