@@ -11,6 +11,7 @@ import contextlib, importlib, io, json, logging, sys
 import absl.logging
 from absl import app, flags
 from absl.testing import flagsaver
+absl.logging.get_absl_logger().propagate = False
 script = importlib.import_module(sys.argv[1])
 for arguments in json.loads(sys.argv[2]):
     out, errors = io.StringIO(), io.StringIO()

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from keras_retinaface import atomic
 from keras_retinaface.evaluation import wider_face
 
 
@@ -57,7 +58,7 @@ def write_csv(path: str | os.PathLike, header: str, rows) -> pathlib.Path:
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with atomic.file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header.split())
         for row in rows:
@@ -98,5 +99,6 @@ def write_png(
     axes.grid(True, alpha=0.4)
     if lines:
         axes.legend(loc="lower left")
-    backend_agg.FigureCanvasAgg(figure).print_png(str(path))
+    with atomic.file(path) as partial:
+        backend_agg.FigureCanvasAgg(figure).print_png(str(partial))
     return path

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import pathlib
-import tempfile
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from absl import logging
+
+from keras_retinaface import atomic
 
 # Whose rules: those of the official code, or those of its common Python port.
 COMPATS = ("matlab", "python")
@@ -115,16 +116,8 @@ def write(directory: str | os.PathLike, name: str, rows: np.ndarray) -> None:
     lines = [f"{name}.jpg", str(len(rows)), *(" ".join(map(repr, row)) for row in rows.tolist())]
     path = pathlib.Path(directory, f"{name}.txt")
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write("\n".join(lines) + "\n")
-        # mkstemp makes the file private; the result gets what any other file here would have.
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with atomic.file(path) as partial:
+        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def stack(
@@ -160,12 +153,6 @@ def stack(
         name = names[int(np.searchsorted(np.cumsum(counts), row, side="right"))]
         raise ValueError(f"`predictions` must be finite. Received: {detections[row].tolist()} for {name}")
     return detections, counts
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _parse_rows(body: str, where: str) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 import tqdm
 from absl import logging
 
+from keras_retinaface import atomic
 from keras_retinaface.evaluation import prediction
 from keras_retinaface.inference import detector as detector_lib
 from keras_retinaface.media import image_file
@@ -134,12 +135,23 @@ def fingerprint(model: str) -> str:
     return digest.hexdigest()
 
 
-def _check_settings(output: pathlib.Path, settings: Mapping) -> None:
+def settings_path(output: str | os.PathLike) -> pathlib.Path:
+    """Returns where the settings of a folder of predictions are kept."""
     # Beside the folder: common evaluation programs take whatever is in it for an event.
-    path = output.with_name(f"{output.name}.settings.json")
+    output = pathlib.Path(os.path.abspath(output))
+    return output.with_name(f"{output.name}.settings.json")
+
+
+def _check_settings(output: pathlib.Path, settings: Mapping) -> None:
+    path = settings_path(output)
     settings = json.loads(json.dumps(dict(settings)))
     if path.is_file():
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path}: not readable: {error}; remove it and {output}") from error
+        if not isinstance(stored, dict):
+            raise ValueError(f"{path}: expected an object. Received: {type(stored).__name__}; remove it and {output}")
         if stored != settings:
             keys = sorted(key for key in {*stored, *settings} if stored.get(key) != settings.get(key))
             said = ", ".join(f"{key}={stored.get(key)!r} then, {settings.get(key)!r} now" for key in keys)
@@ -148,7 +160,8 @@ def _check_settings(output: pathlib.Path, settings: Mapping) -> None:
     if output.is_dir() and any(output.iterdir()):
         raise ValueError(f"{output} is not empty and was not made by this command: {path} is missing")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    with atomic.file(path) as partial:
+        partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def _with_landmarks(rows) -> np.ndarray:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import pathlib
-import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 
@@ -15,6 +13,7 @@ import tensorflow as tf
 from absl import logging
 from tensorflow.python.framework import convert_to_constants
 
+from keras_retinaface import atomic
 from keras_retinaface import config as config_lib
 from keras_retinaface.export import byte_input, channel_ranges, container, int8
 from keras_retinaface.inference import detector, runtime
@@ -56,7 +55,7 @@ def saved_model(model, path: str | os.PathLike, detection: config_lib.Detection)
         outputs = {name: tf.where(_like(is_broken, rows), tf.zeros_like(rows), rows) for name, rows in outputs.items()}
         return {**outputs, "is_broken": is_broken}
 
-    with _directory(path) as partial:
+    with atomic.folder(path) as partial:
         _save(model, partial, {"serving_default": serve, "serve_jpeg": serve_jpeg})
 
 
@@ -104,12 +103,8 @@ def tflite(
     }
     content = container.merge(contents, _metadata(detection, dict(zip(names, sizes)), quantize, licence))
     path = pathlib.Path(path)
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
+    with atomic.file(path) as partial:
         partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     logging.info("wrote %s: %.2f MB, signatures %s", path, len(content) / 1e6, dict(zip(names, sizes)))
 
 
@@ -268,18 +263,3 @@ def _save(model, path: str | os.PathLike, signatures: dict) -> None:
     module.model = model.detector()  # keeps the variables that the signatures capture
     functions = {name: function.get_concrete_function() for name, function in signatures.items()}
     tf.saved_model.save(module, str(path), signatures=functions, options=SAVE_OPTIONS)
-
-
-@contextlib.contextmanager
-def _directory(path: str | os.PathLike):
-    """Yields a folder beside `path` that takes its place on success and vanishes on an error."""
-    path = pathlib.Path(path)
-    partial = pathlib.Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    try:
-        yield partial
-        partial.chmod(0o755)
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(partial, path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

@@ -16,10 +16,11 @@ import os
 import pathlib
 import shutil
 import subprocess
-import tempfile
 
 import tensorflow as tf
 from absl import logging
+
+from keras_retinaface import atomic
 
 KERNEL, PLAIN = "kernel", "plain"
 _SOURCES = ("rasterize_triangles_op.cc", "rasterize_triangles_impl.cc", "rasterize_triangles_impl.h")
@@ -196,15 +197,12 @@ def _load_or_build():
         if not compiler:
             raise FileNotFoundError("no C++ compiler (g++, clang++ or $CXX)")
         logging.info("building the rasterizer once into %s, about 20 s", library.parent)
-        # Written beside and moved, so that a build cut short leaves nothing that looks finished.
-        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-            built = pathlib.Path(folder) / library.name
+        with atomic.file(library) as built:
             files = [str(sources / name) for name in _SOURCES if name.endswith(".cc")]
             command = [*compiler.split(), *files, *options, *tf.sysconfig.get_link_flags(), "-o", str(built)]
             done = subprocess.run(command, capture_output=True, text=True, timeout=_BUILD_SECONDS, check=False)
             if done.returncode:
                 raise OSError(f"{compiler} failed with status {done.returncode}: {done.stderr.strip()[-500:]}")
-            os.replace(built, library)
         return tf.load_op_library(str(library))
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import pathlib
 
 import numpy as np
 import tensorflow as tf
 
+from keras_retinaface import atomic
 from keras_retinaface.mesh import camera as camera_module
 from keras_retinaface.mesh import decoder as decoder_module
 from keras_retinaface.mesh import dense_loss, renderer
@@ -71,7 +71,8 @@ class Mesh:
         rows = np.concatenate([self.vertices, np.clip(self.colours, 0, 1)], 1)
         lines = ["v " + " ".join(f"{value:.4f}" for value in row) for row in rows]
         lines += ["f " + " ".join(str(corner + 1) for corner in corners) for corners in self.triangles.tolist()]
-        pathlib.Path(path).write_text("\n".join(lines) + "\n", encoding="ascii")
+        with atomic.file(path) as partial:
+            partial.write_text("\n".join(lines) + "\n", encoding="ascii")
 
 
 @functools.lru_cache(maxsize=1)

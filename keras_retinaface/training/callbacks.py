@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 import keras
 from absl import logging
 
+from keras_retinaface import atomic
 from keras_retinaface.training import checkpoint as checkpoint_lib
 
 _EPOCH = "epoch"
@@ -143,9 +144,8 @@ class WriteHistory(keras.callbacks.Callback):
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
-        partial = self._path.with_name(".partial.csv")
-        partial.write_text(text.getvalue(), encoding="utf-8")
-        os.replace(partial, self._path)
+        with atomic.file(self._path) as partial:
+            partial.write_text(text.getvalue(), encoding="utf-8")
 
 
 def read_history(path: str | os.PathLike) -> list[dict[str, str]]:

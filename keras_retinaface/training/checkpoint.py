@@ -16,11 +16,11 @@ from collections.abc import Mapping
 import numpy as np
 from absl import logging
 
+from keras_retinaface import atomic
 from keras_retinaface.weights import arrays as arrays_lib
 
 _NAME = "step_{:08d}.npz"
 _PATTERN = re.compile(r"step_(\d+)\.npz")
-_PARTIAL = ".partial.npz"
 _DAMAGED = ".damaged"
 # Entries of a file besides variables.
 _STEP, _SETTINGS = "step", "settings"
@@ -100,15 +100,11 @@ def write(
             "written; lower --learning_rate?"
         )
     directory = pathlib.Path(directory)
-    path, partial = directory / _NAME.format(step), directory / _PARTIAL
+    path = directory / _NAME.format(step)
     try:
-        with open(partial, "wb") as file:
+        with atomic.file(path, is_durable=True) as partial, open(partial, "wb") as file:
             _write_arrays(file, {_STEP: np.int64(step), _SETTINGS: np.array(json.dumps(settings)), **values})
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise OSError(f"{path} cannot be written: {error.strerror or error}; those before are whole") from error
     for old in _paths(directory)[keep:]:
         old.unlink()

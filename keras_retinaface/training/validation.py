@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_retinaface import atomic
 from keras_retinaface.evaluation import runner, wider_face
 from keras_retinaface.inference import detector
 from keras_retinaface.media import drawing, image_file
@@ -178,12 +179,10 @@ def save(model: keras.Model, path: str | os.PathLike) -> None:
         OSError: if it cannot be written; the old file is untouched.
     """
     path = pathlib.Path(path)
-    partial = path.with_name(f".partial.{path.name}")
     try:
-        model.save(partial)
-        os.replace(partial, path)
+        with atomic.file(path) as partial:
+            model.save(partial)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise OSError(f"{path} cannot be written: {error.strerror or error}; the file before is whole") from error
 
 

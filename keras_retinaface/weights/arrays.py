@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import pathlib
-import tempfile
 import zipfile
 from collections.abc import Mapping
 
 import numpy as np
+
+from keras_retinaface import atomic
 
 
 def names(model) -> dict:
@@ -116,16 +116,9 @@ def save(model, path: str | os.PathLike) -> None:
 
 def write_npz(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes arrays to an `.npz` that appears whole or not at all; the same arrays give the same bytes."""
-    path = pathlib.Path(path)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
-        try:
-            # np.savez stamps the time into the archive, and the checksum of an asset should not depend on it.
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-                for name in sorted(arrays):
-                    with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
-                        np.lib.format.write_array(member, np.asarray(arrays[name]), allow_pickle=False)
-        except BaseException:
-            os.unlink(file.name)
-            raise
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+    with atomic.file(path) as partial, open(partial, "wb") as file:
+        # np.savez stamps the time into the archive, and the checksum of an asset should not depend on it.
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in sorted(arrays):
+                with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asarray(arrays[name]), allow_pickle=False)
