@@ -248,12 +248,11 @@ def _check_outputs(sources: list[str], stems: list[str], film: pathlib.Path | No
 
 def _check_flags() -> None:
     """Makes sure that no flag that was given is without an effect."""
-    if _OBJ.value and not _MESH.value:
-        raise ValueError("--obj needs --mesh")
-    if _MESH.value and not (_JSON.value or _OUTPUT.value or _OBJ.value):
-        raise ValueError("--mesh needs --json, --output or --obj: otherwise meshes go nowhere")
-    if _MESH_STYLE.present and not (_MESH.value and _OUTPUT.value):
-        raise ValueError("--mesh_style needs --mesh and --output")
+    detection_flags.check_used(_MESH.value, "needs --mesh", [_OBJ])
+    detection_flags.check_used(
+        bool(_JSON.value or _OUTPUT.value or _OBJ.value), "needs --json, --output or --obj", [_MESH]
+    )
+    detection_flags.check_used(bool(_MESH.value and _OUTPUT.value), "needs --mesh and --output", [_MESH_STYLE])
 
 
 def _run() -> int:

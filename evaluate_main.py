@@ -19,8 +19,9 @@ import os
 import pathlib
 import sys
 
-from absl import app, flags, logging
+from absl import app, flags
 
+from keras_retinaface import atomic, output, stopping
 from keras_retinaface.cli import detection_flags
 from keras_retinaface.evaluation import annotation, fddb, prediction, report, runner, wider_face
 
@@ -127,6 +128,7 @@ def evaluate() -> dict:
         there = set(present([f"{name}.jpg" for name in faces], numbers))
         faces = {name: ellipses for name, ellipses in faces.items() if f"{name}.jpg" in there}
         paths += [f"{name}.jpg" for name in faces]
+    _check_originals(list(dict.fromkeys(paths)))
     if not (_GROUND_TRUTH.value or _LANDMARKS.value or _FDDB.value):
         return report.of_dense(_MESHES.value, _DENSE.value)
     if _MESH.value:
@@ -146,6 +148,60 @@ def evaluate() -> dict:
     return {**result, "partial": _PARTIAL.value, **numbers}
 
 
+def _check_flags() -> None:
+    """Makes sure that no flag that was given is without an effect."""
+    check = detection_flags.check_used
+    by_images = bool(_GROUND_TRUTH.value or _LANDMARKS.value or _FDDB.value)
+    check(by_images, "needs --ground_truth, --landmarks or --fddb", (_MODEL, _PREDICTIONS, _IMAGES, _PARTIAL, _CURVES))
+    check(bool(_MODEL.value), "needs --model", (_PREDICTIONS_OUT, "num_threads", *detection_settings()))
+    not_of_meshes = (_PREDICTIONS_OUT, _COMPAT, _CURVES, _FDDB, _DENSE, _MESHES)
+    check(not _MESH.value, "must stand without --mesh", not_of_meshes)
+    check(_MESH.value, "needs --mesh", [_MESH_MIN_FACE])
+    # Of predictions from elsewhere it says how their files are read, too.
+    check(bool(_GROUND_TRUTH.value or _PREDICTIONS.value), "needs --ground_truth or --predictions", [_COMPAT])
+
+
+def _check_places() -> None:
+    """Makes sure, before anything is read, that what will be written can be."""
+    if _JSON.value and _JSON.value != "-":
+        output.check_file(_JSON.value, _JSON.name)
+    for flag in (_CURVES, _PREDICTIONS_OUT):
+        if flag.value:
+            output.make_folder(flag.value, flag.name)
+
+
+def _check_originals(paths: list[str]) -> None:
+    """Makes sure that nothing that is read is written over."""
+    read = (_GROUND_TRUTH, _PREDICTIONS, _LANDMARKS, _FDDB, _DENSE, _MESHES, _MODEL)
+    images = [os.path.join(_IMAGES.value, path) for path in paths] if _IMAGES.value else []
+    originals = output.Originals([*images, *(flag.value for flag in read if flag.value)])
+    if _JSON.value and _JSON.value != "-":
+        originals.check(_JSON.value, _JSON.name)
+    for name in report.CURVE_FILES if _CURVES.value else ():
+        originals.check(os.path.join(_CURVES.value, name), _CURVES.name)
+    if _PREDICTIONS_OUT.value:
+        written = [os.path.join(_PREDICTIONS_OUT.value, f"{os.path.splitext(path)[0]}.txt") for path in paths]
+        for path in (runner.settings_path(_PREDICTIONS_OUT.value), *written):
+            originals.check(path, _PREDICTIONS_OUT.name)
+
+
+def _run() -> int:
+    _check_flags()
+    _check_places()
+    numbers = evaluate()
+    if _JSON.value == "-":
+        print(report.to_json(numbers), end="", flush=True)
+        print(report.to_text(numbers), file=sys.stderr)
+        return 0
+    try:
+        if _JSON.value:
+            with atomic.file(_JSON.value) as partial:
+                partial.write_text(report.to_json(numbers), encoding="utf-8")
+    finally:  # a full disk does not cost the numbers
+        print(report.to_text(numbers), flush=True)
+    return 0
+
+
 def main(argv):
     """Measures, prints, and writes what the flags name."""
     if len(argv) > 1:
@@ -161,20 +217,7 @@ def main(argv):
         raise app.UsageError("--model and --fddb need --images")
     if bool(_DENSE.value) != bool(_MESHES.value):
         raise app.UsageError("--dense and --meshes go together")
-    try:
-        numbers = evaluate()
-    except (ValueError, OSError) as error:
-        logging.error("%s", error)
-        return 1
-    except KeyboardInterrupt:
-        logging.error("stopped%s", "; the same command goes on from here" if _PREDICTIONS_OUT.value else "")
-        return 130
-    print(report.to_text(numbers), file=sys.stderr if _JSON.value == "-" else sys.stdout)
-    if _JSON.value == "-":
-        print(report.to_json(numbers), end="")
-    elif _JSON.value:
-        pathlib.Path(_JSON.value).write_text(report.to_json(numbers), encoding="utf-8")
-    return 0
+    return stopping.run(_run, hint="; the same command goes on from here" if _PREDICTIONS_OUT.value else "")
 
 
 if __name__ == "__main__":

@@ -10,13 +10,15 @@ Writes OUTPUT/retinaface.tflite (one image of --image_size, or of several) and O
 from __future__ import annotations
 
 import json
-import os
 import pathlib
+import sys
 from collections.abc import Sequence
 
-from absl import app, flags, logging
+from absl import app, flags
 
+from keras_retinaface import atomic, output, stopping
 from keras_retinaface import config as config_lib
+from keras_retinaface.cli import detection_flags
 from keras_retinaface.inference import runtime
 from keras_retinaface.media import image_file
 from keras_retinaface.weights import shipped
@@ -74,22 +76,21 @@ def export_all() -> dict[str, dict]:
     )
     sizes = [_parse_size(text) for text in _IMAGE_SIZE.value]
     model = runtime.load_keras(_MODEL.value)
-    output = pathlib.Path(_OUTPUT.value)
-    output.mkdir(parents=True, exist_ok=True)
+    folder = pathlib.Path(_OUTPUT.value)
     photos = [image_file.read(path) for path in image_file.find(_PARITY_IMAGES.value)]
     if not photos:
         raise ValueError(f"--parity_images={_PARITY_IMAGES.value}: no images there")
     written = []
     if _SAVED_MODEL.value:
-        tflite.saved_model(model, output / "saved_model", detection)
-        written.append(output / "saved_model")
+        tflite.saved_model(model, folder / "saved_model", detection)
+        written.append(folder / "saved_model")
     if _TFLITE.value:
         calibration = []
         if _QUANTIZE.value == "int8":
             calibration = [image_file.read(path) for path in image_file.find(_CALIBRATION_IMAGES.value)]
         tflite.tflite(
             model,
-            output / "retinaface.tflite",
+            folder / "retinaface.tflite",
             detection,
             image_size=sizes,
             quantize=_QUANTIZE.value,
@@ -97,7 +98,7 @@ def export_all() -> dict[str, dict]:
             float_layers=_float_layers(tflite.FLOAT_LAYERS),
             licence=_licence(_MODEL.value),
         )
-        written.append(output / "retinaface.tflite")
+        written.append(folder / "retinaface.tflite")
     reports = {}
     for path in written:
         reports[path.name] = {**tflite.parity(model, path, detection, photos), "megabytes": _size(path) / 1e6}
@@ -135,23 +136,56 @@ def _print_table(reports: dict[str, dict]) -> None:
     print("box and landmark: largest difference to the Keras model in pixels, and its mean over faces; score: alike")
 
 
+def _check_flags() -> None:
+    """Makes sure that no flag that was given is without an effect."""
+    detection_flags.check_used(_TFLITE.value, "needs --tflite", [_IMAGE_SIZE])
+    detection_flags.check_used(_TFLITE.value or _QUANTIZE.value == "none", "needs --tflite", [_QUANTIZE])
+    is_int8 = _TFLITE.value and _QUANTIZE.value == "int8"
+    detection_flags.check_used(is_int8, "needs --tflite and --quantize=int8", [_FLOAT_LAYERS, _CALIBRATION_IMAGES])
+
+
+def _check_outputs() -> None:
+    """Makes sure, before the model is loaded, that outputs can be written and replace nothing that is read."""
+    folder = output.make_folder(_OUTPUT.value, _OUTPUT.name)
+    is_int8 = _QUANTIZE.value == "int8"
+    images = image_file.find(_PARITY_IMAGES.value) + (image_file.find(_CALIBRATION_IMAGES.value) if is_int8 else [])
+    model = pathlib.Path(_MODEL.value)
+    originals = output.Originals([*images, model / "model.keras" if model.is_dir() else model])
+    if _JSON.value:
+        output.check_file(_JSON.value, _JSON.name)
+        originals.check(_JSON.value, _JSON.name)
+    if _TFLITE.value:
+        originals.check(folder / "retinaface.tflite", _OUTPUT.name)
+    if _SAVED_MODEL.value:
+        originals.check_tree(folder / "saved_model", _OUTPUT.name)
+
+
+def _run() -> int:
+    _check_flags()
+    _check_outputs()
+    import tensorflow as tf
+
+    try:
+        reports = export_all()
+    except tf.errors.OpError as error:  # so TensorFlow calls a full disk
+        raise OSError(f"--output={_OUTPUT.value}: {(error.message or str(error)).splitlines()[0]}") from error
+    try:
+        if _JSON.value:
+            with atomic.file(_JSON.value) as partial:
+                partial.write_text(json.dumps(reports, indent=2) + "\n", encoding="utf-8")
+    finally:  # a full disk does not cost the numbers
+        _print_table(reports)
+        sys.stdout.flush()
+    return 0
+
+
 def main(argv):
     """Exports, measures, prints."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
     if not (_TFLITE.value or _SAVED_MODEL.value):
         raise app.UsageError("give --tflite, --saved_model or both")
-    try:
-        reports = export_all()
-        if _JSON.value:
-            partial = pathlib.Path(_JSON.value).with_suffix(f".{os.getpid()}")
-            partial.write_text(json.dumps(reports, indent=2) + "\n", encoding="utf-8")
-            os.replace(partial, _JSON.value)
-    except (ValueError, OSError) as error:
-        logging.error("%s", error)
-        return 1
-    _print_table(reports)
-    return 0
+    return stopping.run(_run)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,15 @@ best.keras. Stopped in whatever way, the same command goes on from the last chec
 from __future__ import annotations
 
 import functools
+import glob
 import os
 import pathlib
 
 from absl import app, flags, logging
 
+from keras_retinaface import atomic, output
 from keras_retinaface import config as config_lib
+from keras_retinaface.cli import detection_flags
 
 _PRESET = flags.DEFINE_enum("preset", "mobilenet025", sorted(config_lib.PRESETS), "Network and settings to start from.")
 _TRAIN_IMAGES = flags.DEFINE_string(
@@ -96,10 +99,15 @@ def make_settings(config: config_lib.Config, steps_per_epoch: int) -> dict:
 
 def _write_run(workdir: pathlib.Path, config: config_lib.Config) -> None:
     """Writes what is needed to do this run again."""
-    (workdir / "config.json").write_text(config.to_json(), encoding="utf-8")
+    _write(workdir / "config.json", config.to_json())
     given = [flag for flag in flags.FLAGS.get_flags_for_module("__main__") if flag.present]
     lines = [flag.serialize() for flag in given if flag.name != "flagfile"]
-    (workdir / "run.flags").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    _write(workdir / "run.flags", "".join(f"{line}\n" for line in lines))
+
+
+def _write(path: pathlib.Path, text: str) -> None:
+    with atomic.file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def _make_start(config: config_lib.Config, make_batches) -> object:
@@ -264,6 +272,28 @@ def _train(config: config_lib.Config, workdir: pathlib.Path) -> None:
     logging.info("wrote %s", workdir / "model.keras")
 
 
+def _check_flags(is_drawn: bool) -> None:
+    """Makes sure that no flag that was given is without an effect."""
+    check = detection_flags.check_used
+    check(bool(_VAL_GROUND_TRUTH.value), "needs --val_ground_truth", [_VAL_EVERY])
+    check(_STRATEGY.value == "multi_worker", "needs --strategy=multi_worker", [_WORKER_TIMEOUT])
+    of_files = (_TRAIN_ANNOTATIONS, _TRAIN_LANDMARKS)
+    check(not is_drawn, "must stand without --train_images=synthetic:N", of_files)
+
+
+def _check_originals() -> None:
+    """Makes sure that no file that is read lies where the run writes its own."""
+    single = (_TRAIN_ANNOTATIONS, _TRAIN_LANDMARKS, _VAL_ANNOTATIONS, _BACKBONE_WEIGHTS)
+    read = [path for flag in single if flag.value for path in (flag.value, *glob.glob(flag.value))]
+    init = pathlib.Path(_INIT.value)
+    if _INIT.value:
+        read.append(init / "model.keras" if init.is_dir() else init)
+    originals = output.Originals([path for path in read if not os.path.isdir(path)])
+    for name in ("config.json", "run.flags", "history.csv", "model.keras", "best.keras"):
+        originals.check(os.path.join(_WORKDIR.value, name), _WORKDIR.name)
+    originals.check_tree(os.path.join(_WORKDIR.value, "checkpoints"), _WORKDIR.name)
+
+
 def main(argv):
     """Trains what the flags describe."""
     if len(argv) > 1:
@@ -275,6 +305,8 @@ def main(argv):
     if _VAL_GROUND_TRUTH.value and not _VAL_IMAGES.value:
         raise app.UsageError("--val_ground_truth needs --val_images")
     try:
+        _check_flags(is_drawn)
+        _check_originals()
         train(make_config(), pathlib.Path(_WORKDIR.value))
     except (ValueError, OSError, FloatingPointError) as error:
         logging.error("%s", error)

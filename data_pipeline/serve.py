@@ -29,6 +29,8 @@ def main(argv):
     """Serves until it is interrupted."""
     if len(argv) > 1:
         raise app.UsageError(f"takes flags only. Received: {argv[1:]}")
+    if _DISPATCHER.value and _PORT.present:
+        raise app.UsageError("--port is that of the first server; it must stand without --dispatcher")
     service = tf.data.experimental.service
     load_kernels()
     address = _DISPATCHER.value

@@ -9,6 +9,7 @@ then for every pyramid level with a match its positive anchors (orange) and, as 
 
 from __future__ import annotations
 
+import glob
 import os
 
 import cv2
@@ -17,6 +18,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 from data_pipeline import dataset, source, target
+from keras_retinaface import atomic, output
 from keras_retinaface import config as config_lib
 from keras_retinaface.geometry import anchor, matcher
 
@@ -95,6 +97,18 @@ def _make_config() -> config_lib.Config:
     )
 
 
+def _path(index: int) -> str:
+    return os.path.join(_OUTPUT.value, f"sample_{index:03d}.png")
+
+
+def _find_images() -> list[str]:
+    """Returns the files that may be read under a name that this program writes, and those that name them."""
+    named = [_ANNOTATIONS.value, *([_LANDMARKS.value] if _LANDMARKS.value else [])]
+    if not _IMAGES.value or not os.path.isdir(_IMAGES.value):
+        return named
+    return named + glob.glob(os.path.join(glob.escape(_IMAGES.value), "**", "*"), recursive=True)
+
+
 def main(argv):
     """Draws the samples that the flags describe."""
     if len(argv) > 1:
@@ -105,14 +119,19 @@ def main(argv):
     try:
         config = _make_config()
         opened = source.open(_IMAGES.value, _ANNOTATIONS.value, landmarks=_LANDMARKS.value)
-        os.makedirs(_OUTPUT.value, exist_ok=True)
+        output.make_folder(_OUTPUT.value, _OUTPUT.name)
+        originals = output.Originals(_find_images())
+        for index in range(_NUM.value):
+            originals.check(_path(index), _OUTPUT.name)
         samples = dataset.make_samples(config, opened, seed=_SEED.value).take(_NUM.value)
         for index, sample in enumerate(samples):
             batch = {key: tensor[None] for key, tensor in sample.items()}
             targets = target.encode(batch, config.augmentation.image_size, config.anchors)
             sample, targets = tf.nest.map_structure(lambda tensor: tensor.numpy(), (sample, targets))
-            path = os.path.join(_OUTPUT.value, f"sample_{index:03d}.png")
-            cv2.imwrite(path, draw(sample, targets, config, _PANEL.value)[..., ::-1])
+            path = _path(index)
+            with atomic.file(path) as partial:
+                if not cv2.imwrite(str(partial), draw(sample, targets, config, _PANEL.value)[..., ::-1]):
+                    raise OSError(f"{path} cannot be written")
             logging.info("%s: %s", path, sample["image_name"].decode())
     except (ValueError, OSError) as error:
         logging.error("%s", error)

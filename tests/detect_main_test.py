@@ -96,7 +96,7 @@ def test_what_is_ignored_or_cannot_be_written_is_named_before_anything_runs(tmp_
         ("--mesh_style=lines",): "--mesh_style needs --mesh and --output",
         ("--mesh",): "--mesh needs --json, --output or --obj",
         (f"--obj={tmp_path}",): "--obj needs --mesh",
-        ("--scales=500", "--image_size=640", f"--output={tmp_path}"): "--image_size is not used with --scales",
+        ("--scales=500", "--image_size=640", f"--output={tmp_path}"): "--image_size must stand without --scales",
         (f"--output={photo}/drawn",): "mine.jpg/drawn cannot be written: Not a directory",
         (f"--json={tmp_path}/nowhere/faces.jsonl",): "faces.jsonl cannot be written: No such file or directory",
     }

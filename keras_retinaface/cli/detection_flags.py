@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from absl import flags
 
@@ -64,8 +64,7 @@ def define(
 
     def make_detector(model: str, *, mesh: bool = False) -> detector.Detector:
         values = settings()
-        if values["scales"] and flags.FLAGS["image_size"].present:
-            raise ValueError("--image_size is not used with --scales, which say what the network sees; leave one out")
+        check_used(not values["scales"], "must stand without --scales", ["image_size"])
         return detector.Detector(
             model,
             score_threshold=values["score_threshold"],
@@ -99,3 +98,22 @@ def define_max_pixels() -> flags.FlagHolder:
 def define_model(default: str | None) -> flags.FlagHolder:
     """Defines `--model`."""
     return flags.DEFINE_string("model", default, f"{runtime.KINDS[0].upper()}{runtime.KINDS[1:]}.")
+
+
+def check_used(is_used: bool, needs: str, names: Iterable[str | flags.FlagHolder]) -> None:
+    """Makes sure that flags that would have no effect were not given.
+
+    Args:
+        is_used: whether they have one.
+        needs: said of them where not, as "needs --mesh".
+        names: of the flags, or the flags.
+
+    Raises:
+        ValueError: if one was given that has none, with a value that is more than off; names it.
+    """
+    if is_used:
+        return
+    for name in names:
+        flag = flags.FLAGS[name if isinstance(name, str) else name.name]
+        if flag.present and flag.value not in (None, False, "", []):
+            raise ValueError(f"--{flag.name} {needs} to have an effect. Received: --{flag.name}={flag.value}")

@@ -17,6 +17,10 @@ from keras_retinaface.media import image_file
 
 # Papers read the ROC of FDDB at these numbers of false positives.
 FALSE_POSITIVES = (500, 1000, 2000)
+# What may lie in a folder of curves.
+CURVE_FILES = tuple(
+    f"{name}.{suffix}" for name in ("precision_recall", "landmark_errors", "fddb_roc") for suffix in ("csv", "png")
+)
 
 
 def of_wider_face(
