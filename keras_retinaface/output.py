@@ -70,6 +70,8 @@ def make_folder(path: str | os.PathLike, flag: str) -> pathlib.Path:
         os.makedirs(path, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             return pathlib.Path(path)
+    except FileExistsError:
+        raise ValueError(f"--{flag}={path} cannot be written: Not a directory") from None
     except OSError as error:
         raise ValueError(f"--{flag}={path} cannot be written: {error.strerror}") from error
 
