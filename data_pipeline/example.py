@@ -25,7 +25,7 @@ def serialize(record: record_lib.Record, image_bytes: bytes) -> bytes:
         _VISIBLE: tf.train.Feature(int64_list=tf.train.Int64List(value=record.landmark_visible.ravel().astype(int))),
         _IGNORED: tf.train.Feature(int64_list=tf.train.Int64List(value=record.is_ignored.astype(int))),
     }
-    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
 
 
 def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
