@@ -18,6 +18,8 @@ OPTIMIZERS = ("sgd", "adam")
 SCHEDULES = ("steps", "cosine")
 DECAY_MODES = ("l2", "decoupled")
 BOX_LOSSES = ("smooth_l1", "giou", "ciou")
+# No number in the text of a config is beyond; seeds are the largest.
+_LARGEST = 1 << 64
 
 
 def _check_choice(section, **choices: tuple[str, ...]) -> None:
@@ -508,15 +510,23 @@ def _from_dict(cls, values, where: str):
         raise ValueError(f"config: unknown field `{prefix}{unknown[0]}`; known: {sorted(known)}")
     return cls(
         **{
-            name: _from_dict(hints[name], value, name) if not where else _to_tuple(value)
+            name: _from_dict(hints[name], value, name) if not where else _typed(name, known[name].default, value)
             for name, value in values.items()
         }
     )
 
 
-def _to_tuple(value):
-    # JSON has no tuples, and lists would make the frozen config unhashable.
-    return tuple(_to_tuple(item) for item in value) if isinstance(value, (list, tuple)) else value
+def _typed(name: str, default, value):
+    """Returns the value of a field if it is of the kind of the default."""
+    if isinstance(default, tuple) and isinstance(value, (list, tuple)):
+        # JSON has no tuples, and lists would make the frozen config unhashable.
+        return tuple(_typed(name, default[0], item) for item in value)
+    kinds = (int, float) if isinstance(default, float) else type(default)
+    if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(default, bool):
+        raise ValueError(f"config: `{name}` must be like {_format(default)!r}. Received: {value!r:.80}")
+    if isinstance(value, (int, float)) and not -_LARGEST <= value <= _LARGEST:  # nor is "not a number"
+        raise ValueError(f"config: `{name}` must be a finite number. Received: {value!r:.80}")
+    return value
 
 
 def _octave_sizes(strides: tuple[int, ...]) -> tuple[tuple[float, ...], ...]:

@@ -9,8 +9,11 @@ import pathlib
 import numpy as np
 import scipy.io
 
+from keras_retinaface.formats import npz_file
+
 # Bounds of |yaw|, degrees; the quoted mean is that of the three groups, not of all faces.
 YAW_BOUNDS = (0, 30, 60, 90)
+_NUM_AXES = {"landmarks": 3, "vertices": 3, "yaw": 1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,15 +79,19 @@ def load(path: str | os.PathLike) -> Meshes:
     """
     if os.path.isdir(path):
         return load_aflw2000(path)
-    with np.load(path) as content:
-        if "names" not in content:
-            raise ValueError(f"{path}: expected `names`. Received: {sorted(content)}")
-        names = tuple(str(name) for name in content["names"])
-        arrays = {key: content[key].astype(np.float64) for key in ("landmarks", "vertices", "yaw") if key in content}
+    content = npz_file.read(path)
+    if "names" not in content or content["names"].ndim != 1:
+        raise ValueError(f"{path}: expected `names` in a row. Received: {sorted(content)}")
+    names = tuple(str(name) for name in content["names"])
+    arrays = {key: content[key] for key in _NUM_AXES if key in content}
     for key, array in arrays.items():
+        if array.dtype.kind not in "iuf" or array.ndim != _NUM_AXES[key]:
+            raise ValueError(
+                f"{path}: `{key}` must be numbers with {_NUM_AXES[key]} axes. Received: {array.dtype} {array.shape}"
+            )
         if len(array) != len(names):
             raise ValueError(f"{path}: expected {len(names)} rows in `{key}`. Received: {len(array)}")
-    return Meshes(names, **arrays)
+    return Meshes(names, **{key: array.astype(np.float64) for key, array in arrays.items()})
 
 
 def nme(predicted: np.ndarray, truth: np.ndarray, size: np.ndarray, *, has_aligned_depth: bool = False) -> np.ndarray:

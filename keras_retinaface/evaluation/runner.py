@@ -146,12 +146,7 @@ def _check_settings(output: pathlib.Path, settings: Mapping) -> None:
     path = settings_path(output)
     settings = json.loads(json.dumps(dict(settings)))
     if path.is_file():
-        try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path}: not readable: {error}; remove it and {output}") from error
-        if not isinstance(stored, dict):
-            raise ValueError(f"{path}: expected an object. Received: {type(stored).__name__}; remove it and {output}")
+        stored = _read_settings(path)
         if stored != settings:
             keys = sorted(key for key in {*stored, *settings} if stored.get(key) != settings.get(key))
             said = ", ".join(f"{key}={stored.get(key)!r} then, {settings.get(key)!r} now" for key in keys)
@@ -162,6 +157,16 @@ def _check_settings(output: pathlib.Path, settings: Mapping) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic.file(path) as partial:
         partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def _read_settings(path: pathlib.Path) -> dict:
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not readable JSON: {error}; remove it and the predictions beside it") from error
+    if not isinstance(stored, dict):
+        raise ValueError(f"{path}: expected an object. Received: {str(stored)[:80]!r}")
+    return stored
 
 
 def _with_landmarks(rows) -> np.ndarray:

@@ -157,17 +157,9 @@ def load_keras(model: str | pathlib.Path):
         raise ValueError(
             f"`model` must be {KINDS}; presets with weights: {tuple(shipped.PRESETS)}. Received: {str(model)!r}"
         )
-    import keras
+    from keras_retinaface.weights import model_file
 
-    from keras_retinaface.network import model as model_lib
-
-    try:
-        loaded = keras.models.load_model(path, compile=False)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path}: not a readable .keras file: {error}") from error
-    if not isinstance(loaded, model_lib.RetinaFace):
-        raise ValueError(f"{path}: expected a RetinaFace. Received: {type(loaded).__name__}")
-    return loaded
+    return model_file.load(path)
 
 
 def _set_tensorflow_threads(num_threads: int) -> None:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_retinaface.formats import npz_file
 from keras_retinaface.mesh import chebyshev, face_model
 
 ASSET = pathlib.Path(__file__).resolve().parent.parent / "assets" / "mesh_decoder.npz"
@@ -203,8 +204,8 @@ def load_weights(layer: keras.layers.Layer, prefix: str, path: pathlib.Path | st
     found = hashlib.sha256(content).hexdigest()
     if pathlib.Path(path) == ASSET and found != CHECKSUM:
         raise ValueError(f"{path}: expected sha256 {CHECKSUM}. Received: {found}")
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        values = {name: arrays[name] for name in arrays.files if name.startswith(f"{prefix}/")}
+    arrays = npz_file.read_open(io.BytesIO(content), str(path))
+    values = {name: array for name, array in arrays.items() if name.startswith(f"{prefix}/")}
     weights = named_weights(layer, prefix)
     if set(values) != set(weights):
         raise ValueError(f"{path}: these weights do not fit by name: {sorted(set(values) ^ set(weights))}")

@@ -13,10 +13,14 @@ import pathlib
 import numpy as np
 import scipy.sparse
 
+from keras_retinaface.formats import npz_file
+
 ASSET = pathlib.Path(__file__).resolve().parent.parent / "assets" / "face_model.npz"
 # Of the shipped file; assets/README.md has the same line.
 CHECKSUM = "3b3df57746173c65964339df0edb84664b9b609d9f61328604abffbce4059855"
 NUM_LEVELS = 4
+# Vertices and triangles are stored in 16 bits.
+_MOST_VERTICES = 1 << 16
 
 # Skin from the lightest to the darkest, sRGB; between them tones are mixed in logarithms, as pigment absorbs.
 _LIGHT_SKIN = (0.93, 0.77, 0.69)
@@ -166,25 +170,32 @@ def load(path: pathlib.Path | str = ASSET) -> FaceModel:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is the shipped file and does not have the checksum it should have.
+        ValueError: if it is the shipped file and does not have the checksum it should have, or is no face model.
     """
     content = pathlib.Path(path).read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if pathlib.Path(path) == ASSET and found != CHECKSUM:
         raise ValueError(f"{path}: expected sha256 {CHECKSUM}. Received: {found}")
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        names = arrays["region_names"].tolist()
-        return FaceModel(
-            mean=arrays["mean"],
-            identity=arrays["identity"].astype(np.float32),
-            expression=arrays["expression"].astype(np.float32),
-            expression_names=tuple(arrays["expression_names"].tolist()),
-            triangles=arrays["triangles"].astype(np.int32),
-            landmarks=arrays["landmarks"].astype(np.int32),
-            regions=dict(zip(names, arrays["regions"].astype(np.float32))),
-            smooth_modes=arrays["smooth_modes"].astype(np.float32),
-            levels=tuple(_level(arrays, level) for level in range(NUM_LEVELS + 1)),
-        )
+    arrays = npz_file.read_open(io.BytesIO(content), str(path))
+    try:
+        return _from_arrays(arrays)
+    except (KeyError, ValueError, TypeError, IndexError, MemoryError) as error:
+        raise ValueError(f"{path}: not a face model: {error}") from error
+
+
+def _from_arrays(arrays: dict[str, np.ndarray]) -> FaceModel:
+    names = arrays["region_names"].tolist()
+    return FaceModel(
+        mean=arrays["mean"],
+        identity=arrays["identity"].astype(np.float32),
+        expression=arrays["expression"].astype(np.float32),
+        expression_names=tuple(arrays["expression_names"].tolist()),
+        triangles=arrays["triangles"].astype(np.int32),
+        landmarks=arrays["landmarks"].astype(np.int32),
+        regions=dict(zip(names, arrays["regions"].astype(np.float32))),
+        smooth_modes=arrays["smooth_modes"].astype(np.float32),
+        levels=tuple(_level(arrays, level) for level in range(NUM_LEVELS + 1)),
+    )
 
 
 def save(model: FaceModel, path: pathlib.Path | str) -> str:
@@ -218,7 +229,10 @@ def _level(arrays, number):
         if f"{key}_values" not in arrays:
             return None
         entries = (arrays[f"{key}_values"], arrays[f"{key}_indices"].astype(np.int32))
-        return scipy.sparse.csr_matrix(entries, shape=tuple(arrays[f"{key}_shape"]))
+        shape = tuple(arrays[f"{key}_shape"].tolist())
+        if len(shape) != 2 or max(shape) > _MOST_VERTICES:
+            raise ValueError(f"`{key}_shape` must be two numbers up to {_MOST_VERTICES}. Received: {shape}")
+        return scipy.sparse.csr_matrix(entries, shape=shape)
 
     return Level(matrix("laplacian"), matrix("down"), matrix("up"))
 

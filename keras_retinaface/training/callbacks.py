@@ -7,6 +7,7 @@ import io
 import math
 import os
 import pathlib
+import re
 from collections.abc import Callable, Mapping
 
 import keras
@@ -16,6 +17,9 @@ from keras_retinaface import atomic
 from keras_retinaface.training import checkpoint as checkpoint_lib
 
 _EPOCH = "epoch"
+# What Python writes for a float; the cell of an epoch that something was not measured in is empty.
+_NUMBER = re.compile(r"(?:-?(?:[0-9]{1,30}(?:\.[0-9]{1,30})?(?:e[-+]?[0-9]{1,3})?|inf)|nan)?")
+_TO_GO_ON = "mend it to go on, or remove it to go on without the rows before"
 
 
 class Position(keras.callbacks.Callback):
@@ -149,8 +153,34 @@ class WriteHistory(keras.callbacks.Callback):
 
 
 def read_history(path: str | os.PathLike) -> list[dict[str, str]]:
-    """Returns the rows of a `history.csv`, none if there is no file."""
+    """Returns the rows of a `history.csv`, none if there is no file.
+
+    Raises:
+        ValueError: if a row is damaged; names the line.
+    """
     if not os.path.isfile(path):
         return []
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            lines = list(csv.reader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: not a readable .csv file: {error}; {_TO_GO_ON}") from error
+    columns = lines[0] if lines else []
+    if columns[:1] != [_EPOCH] or len(set(columns)) < len(columns) or "" in columns:
+        raise ValueError(f"{path}:1: expected names, the first `{_EPOCH}`. Received: {columns}; {_TO_GO_ON}")
+    rows: list[dict[str, str]] = []
+    for number, cells in enumerate(lines[1:], 2):
+        if len(cells) != len(columns) or not _is_row(cells, int(rows[-1][_EPOCH]) if rows else -1):
+            raise ValueError(
+                f"{path}:{number}: expected {len(columns)} cells, a rising epoch and numbers. "
+                f"Received: {','.join(cells)[:80]!r}; {_TO_GO_ON}"
+            )
+        rows.append(dict(zip(columns, cells)))
+    return rows
+
+
+def _is_row(cells: list[str], last_epoch: int) -> bool:
+    """Returns whether a row holds an epoch behind `last_epoch` and numbers or nothing."""
+    if not re.fullmatch(r"[0-9]{1,9}", cells[0]) or int(cells[0]) <= last_epoch:
+        return False
+    return all(re.fullmatch(_NUMBER, cell) for cell in cells[1:])

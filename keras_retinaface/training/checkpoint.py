@@ -136,15 +136,28 @@ def latest(directory: str | os.PathLike, *, is_chief: bool = True) -> Checkpoint
     paths = _paths(pathlib.Path(directory))
     for path in paths:
         try:
-            values = arrays_lib.read_npz(path)
-            return Checkpoint(path, int(values.pop(_STEP)), json.loads(str(values.pop(_SETTINGS))), values)
-        except (ValueError, KeyError) as error:
+            return _read(path)
+        except ValueError as error:
             logging.warning("%s; falling back to the checkpoint before", error)
             if is_chief:
                 os.replace(path, path.with_name(path.name + _DAMAGED))
     if paths:
         raise ValueError(f"{directory}: all of {len(paths)} checkpoints are damaged; --resume=false starts anew")
     return None
+
+
+def _read(path: pathlib.Path) -> Checkpoint:
+    values = arrays_lib.read_npz(path)
+    step, settings = values.pop(_STEP, None), values.pop(_SETTINGS, None)
+    if step is None or step.shape or step.dtype.kind not in "iu" or step < 0:
+        raise ValueError(f"{path}: expected a number of steps in `{_STEP}`. Received: {step!r}")
+    try:
+        said = json.loads(str(settings))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: `{_SETTINGS}` is damaged: {error}") from error
+    if not isinstance(said, dict):
+        raise ValueError(f"{path}: expected an object in `{_SETTINGS}`. Received: {said!r}")
+    return Checkpoint(path, int(step), said, values)
 
 
 def restore(model, checkpoint: Checkpoint) -> None:

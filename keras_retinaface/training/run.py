@@ -13,7 +13,7 @@ from keras_retinaface import config as config_lib
 from keras_retinaface.inference import runtime
 from keras_retinaface.layers import backbone, layer_name
 from keras_retinaface.training import callbacks, checkpoint, validation, weight_average
-from keras_retinaface.weights import arrays
+from keras_retinaface.weights import arrays, model_file
 
 # What a run writes into its workdir.
 CHECKPOINTS, HISTORY, LOGS = "checkpoints", "history.csv", "logs"
@@ -58,7 +58,7 @@ def initialise(model: keras.Model, init: str) -> None:
     elif init.endswith(".weights.h5"):
         if not pathlib.Path(init).is_file():
             raise ValueError(f"`init`: {init}: no such file")
-        model.load_weights(init)
+        model_file.load_weights(model, init)
     else:
         source = runtime.load_keras(init)
         values = arrays.read(source)

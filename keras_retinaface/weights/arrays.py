@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from keras_retinaface import atomic
+from keras_retinaface.formats import npz_file
 
 
 def names(model) -> dict:
@@ -73,6 +74,8 @@ def check(variables: Mapping, values: Mapping[str, np.ndarray], source: str) -> 
             raise ValueError(
                 f"{source}: {name} must have shape {tuple(variable.shape)}. Received: {tuple(values[name].shape)}"
             )
+        if values[name].dtype.kind not in "biuf":
+            raise ValueError(f"{source}: {name} must hold numbers. Received: {values[name].dtype}")
         if not np.all(np.isfinite(values[name])):
             raise ValueError(f"{source}: {name} holds numbers that are not finite")
 
@@ -91,17 +94,8 @@ def load(model, path: str | os.PathLike) -> None:
 
 
 def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Reads all arrays of an `.npz`.
-
-    Raises:
-        ValueError: if the file is damaged or no `.npz`.
-    """
-    try:
-        # Opened here: NumPy leaves the file open when it turns out damaged.
-        with open(path, "rb") as file, np.load(file) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (zipfile.BadZipFile, EOFError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path}: not a readable .npz file: {error}") from error
+    """Reads all arrays of an `.npz`, see `npz_file.read`."""
+    return npz_file.read(path)
 
 
 def save(model, path: str | os.PathLike) -> None:
