@@ -5,9 +5,12 @@ The metadata is JSON in a buffer of the model's own metadata table, under the na
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pathlib
+import re
+import struct
 from collections.abc import Mapping
 
 import flatbuffers
@@ -15,7 +18,12 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 METADATA = "keras_retinaface.json"
-_IDENTIFIER = b"TFL3"
+_IDENTIFIER, _DESCRIPTION = b"TFL3", "RetinaFace"
+# The file's digest stands in its own metadata; it is that of the file with zeros in this place.
+_CHECKSUM, _DIGEST, _ZEROS = "checksum", "sha256:", "0" * 64
+_SEAL = re.compile(rb'"checksum": "sha256:([0-9a-f]{64})"')
+# What reading a damaged flatbuffer raises.
+DAMAGE = (struct.error, ValueError, TypeError, LookupError, AttributeError, OverflowError, MemoryError, RecursionError)
 
 
 class _Builder(flatbuffers.Builder):
@@ -40,7 +48,7 @@ def merge(models: Mapping[str, bytes], metadata: dict) -> bytes:
     """
     parts = {name: schema.ModelT.InitFromObj(schema.Model.GetRootAs(content)) for name, content in models.items()}
     whole = schema.ModelT()
-    whole.version, whole.description = 3, "RetinaFace"
+    whole.version, whole.description = 3, _DESCRIPTION
     whole.subgraphs, whole.signatureDefs, whole.operatorCodes, whole.metadata = [], [], [], []
     buffers = _Buffers()
     codes: dict = {}
@@ -64,28 +72,65 @@ def merge(models: Mapping[str, bytes], metadata: dict) -> bytes:
             whole.metadata.append(entry)
     own = schema.MetadataT()
     own.name = METADATA
-    own.buffer = buffers.add(np.frombuffer(json.dumps(metadata, indent=2).encode("utf-8"), np.uint8))
+    said = json.dumps({**metadata, _CHECKSUM: f"{_DIGEST}{_ZEROS}"}, indent=2)
+    own.buffer = buffers.add(np.frombuffer(said.encode("utf-8"), np.uint8))
     whole.metadata.append(own)
     whole.buffers = buffers.rows
     builder = _Builder(1 << 20)
     builder.Finish(whole.Pack(builder), file_identifier=_IDENTIFIER)
-    return bytes(builder.Output())
+    return _sealed(bytes(builder.Output()))
 
 
 def read_metadata(path: str | os.PathLike) -> dict:
     """Reads what `merge` wrote; empty for a file of another maker.
 
     Raises:
-        ValueError: if the file is no `.tflite` file.
+        ValueError: if the file is no `.tflite` file or is damaged.
     """
     content = pathlib.Path(path).read_bytes()
     if content[4:8] != _IDENTIFIER:
         raise ValueError(f"{path}: not a .tflite file")
-    model = schema.Model.GetRootAs(content)
+    try:
+        return metadata(schema.Model.GetRootAs(content))
+    except DAMAGE as error:
+        raise ValueError(f"{path}: the metadata is damaged: {error}") from error
+
+
+def metadata(model) -> dict:
+    """Returns the metadata of a `schema.Model`, see `read_metadata`; damage raises any of `DAMAGE`."""
     for index in range(model.MetadataLength()):
         if _text(model.Metadata(index).Name()) == METADATA:
-            return json.loads(model.Buffers(model.Metadata(index).Buffer()).DataAsNumpy().tobytes())
+            said = json.loads(model.Buffers(model.Metadata(index).Buffer()).DataAsNumpy().tobytes())
+            if not isinstance(said, dict):
+                raise ValueError(f"expected an object. Received: {said!r:.80}")
+            return said
     return {}
+
+
+def check_seal(content: bytes) -> bool:
+    """Compares a file with the checksum in its metadata.
+
+    Args:
+        content: of a `.tflite` file.
+
+    Returns:
+        Whether it has one; files of earlier versions have none.
+
+    Raises:
+        ValueError: if it is not that of the file.
+    """
+    found = _SEAL.findall(content)
+    if len(found) > 1 or (found and _digest(content) != found[0].decode()):
+        raise ValueError("damaged: its bytes are not those that were exported, by the checksum in its metadata")
+    return bool(found)
+
+
+def _sealed(content: bytes) -> bytes:
+    return content.replace(f"{_DIGEST}{_ZEROS}".encode(), f"{_DIGEST}{_digest(content)}".encode())
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(_SEAL.sub(f'"{_CHECKSUM}": "{_DIGEST}{_ZEROS}"'.encode(), content)).hexdigest()
 
 
 class _Buffers:

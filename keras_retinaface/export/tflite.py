@@ -16,7 +16,7 @@ from tensorflow.python.framework import convert_to_constants
 from keras_retinaface import atomic
 from keras_retinaface import config as config_lib
 from keras_retinaface.export import byte_input, channel_ranges, container, int8
-from keras_retinaface.inference import detector, runtime
+from keras_retinaface.inference import detector, runtime, saved_model_file
 from keras_retinaface.layers import deform_conv
 from keras_retinaface.network import serving
 
@@ -57,6 +57,7 @@ def saved_model(model, path: str | os.PathLike, detection: config_lib.Detection)
 
     with atomic.folder(path) as partial:
         _save(model, partial, {"serving_default": serve, "serve_jpeg": serve_jpeg})
+        saved_model_file.seal(partial)
 
 
 def tflite(

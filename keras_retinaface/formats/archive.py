@@ -12,7 +12,9 @@ from typing import BinaryIO
 # What a member may unpack to, whatever its size in the file, and beyond that how many times the size of the file.
 _ALWAYS_ALLOWED = 64 << 20
 _MOST_GROWTH = 100
-_MOST_MEMBERS = 100_000
+_MOST_MEMBERS = 60_000  # beyond, archives count in another way
+# The record at the end of an archive and the comment that may follow.
+_LONGEST_END = 22 + 65535
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # All that reading a damaged archive has been seen to raise; RuntimeError is an encrypted member.
 DAMAGE = (
@@ -52,6 +54,8 @@ def members(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
         entries = archive.infolist()
         if len(entries) > _MOST_MEMBERS or len({entry.filename for entry in entries}) < len(entries):
             raise ValueError(f"a name stands twice in it, or it has too many: {len(entries)}")
+        if len(entries) != _num_entries(file, size):
+            raise ValueError(f"its directory is damaged: {len(entries)} entries")
         unpacked = sum(entry.file_size for entry in entries)
         if unpacked > _ALWAYS_ALLOWED + _MOST_GROWTH * size:
             raise ValueError(f"{size} bytes claim to unpack to {unpacked}")
@@ -63,3 +67,12 @@ def members(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
             if len(content) != entry.file_size or zlib.crc32(content) != entry.CRC:
                 raise ValueError(f"{entry.filename} is damaged")
             yield entry.filename, content
+
+
+def _num_entries(file: BinaryIO, size: int) -> int:
+    """Returns how many members the end of an archive counts: a damaged directory may hide some."""
+    length = min(size, _LONGEST_END)
+    file.seek(size - length)
+    end = file.read(length)
+    place = end.rfind(b"PK\x05\x06")
+    return struct.unpack_from("<H", end, place + 10)[0]

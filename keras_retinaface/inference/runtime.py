@@ -66,12 +66,9 @@ class SavedModelRuntime:
     max_batch = None
 
     def __init__(self, path: str):
-        import tensorflow as tf
+        from keras_retinaface.inference import saved_model_file, shape_growth
 
-        from keras_retinaface.inference import shape_growth
-
-        self._module = tf.saved_model.load(path)  # the signature alone does not keep its variables alive
-        self._function = self._module.signatures["serving_default"]
+        self._module, self._function = saved_model_file.load(path)
         self._fusing = shape_growth.Fusing()
 
     def run(self, images):  # noqa: D102
@@ -90,8 +87,11 @@ class LiteRtRuntime:
     def __init__(self, path: str, num_threads: int | None):
         from ai_edge_litert import interpreter
 
+        from keras_retinaface.inference import tflite_check
+
         if not pathlib.Path(path).is_file():
             raise ValueError(f"{path}: no such file")
+        tflite_check.check(path)
         try:
             self._interpreter = interpreter.Interpreter(model_path=path, num_threads=num_threads or 1)
             runners = map(self._interpreter.get_signature_runner, self._interpreter.get_signature_list())
