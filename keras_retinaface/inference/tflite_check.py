@@ -1,4 +1,4 @@
-"""Checks a `.tflite` file before LiteRT maps it into memory, where damage would end the process. Needs no TensorFlow."""
+"""Checks a `.tflite` file before LiteRT maps it into memory, where damage ends the process. Needs no TensorFlow."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def check(path: str | os.PathLike) -> None:
         is_sealed = container.check_seal(content)
         model = schema.Model.GetRootAs(content)
         _check_metadata(model, is_sealed)
-        _check_structure(model, len(content))
         _check_signatures(model)
+        _check_structure(model, len(content))
     except container.DAMAGE as error:
         raise ValueError(f"{path}: not a RetinaFace .tflite file: {' '.join(str(error).split())}") from error
 
