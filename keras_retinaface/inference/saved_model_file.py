@@ -40,7 +40,8 @@ _COMPUTING = frozenset(
     RaggedGather RaggedRange RaggedTensorFromVariant RaggedTensorToTensor RaggedTensorToVariant Range Rank RealDiv
     Reciprocal Relu Relu6 Reshape ResizeArea ResizeBilinear ResizeNearestNeighbor ReverseV2 Rint Roll Round Rsqrt
     ScatterNd SegmentSum Select SelectV2 Selu Shape ShapeN Sigmoid Sign Size Slice Softmax Softplus SpaceToBatchND
-    BatchToSpaceND SpaceToDepth SparseSegmentSum SparseTensorDenseMatMul Split SplitV Sqrt Square SquaredDifference
+    BatchToSpaceND SpaceToDepth SparseMatrixMatMul SparseSegmentSum SparseTensorDenseMatMul
+    SparseTensorToCSRSparseMatrix Split SplitV Sqrt Square SquaredDifference
     Squeeze StopGradient StridedSlice Sub Sum Tanh TensorScatterAdd TensorScatterUpdate Tile TopK TopKV2 Transpose
     TruncateDiv TruncateMod Unique UniqueV2 Unpack UnsortedSegmentSum Where Xdivy Xlogy ZerosLike
 
