@@ -42,9 +42,11 @@ def load(model, path: str | os.PathLike) -> None:
         raise ValueError(f"{path}: expected one of {sorted(readers)}. Received: {path.suffix!r}")
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
-    values = translate(
-        readers[path.suffix](path), model.config.network, str(path), "keras" if path.suffix == ".h5" else "torchvision"
-    )
+    arrays = readers[path.suffix](path)
+    try:
+        values = translate(arrays, model.config.network, str(path), "keras" if path.suffix == ".h5" else "torchvision")
+    except (LookupError, TypeError) as error:
+        raise ValueError(f"{path}: holds other arrays than a backbone: {error!r}") from error
     names = {layer.name for layer in backbone.layers_up_to(model, "C5")}
     variables = {name: variable for name, variable in arrays_lib.names(model).items() if name.split("/")[0] in names}
     arrays_lib.assign_variables(variables, values, str(path))
@@ -82,7 +84,7 @@ def translate(arrays: Mapping[str, np.ndarray], network, source: str, layout: st
     }[layout]
     values: dict[str, np.ndarray] = {}
     for key, array in arrays.items():
-        prefix, leaf = key.rsplit("." if layout == "torchvision" else "/", 1)
+        prefix, _, leaf = key.rpartition("." if layout == "torchvision" else "/")
         if leaf == "num_batches_tracked":
             continue
         layer = layer_of(prefix.replace("module.", "", 1))
@@ -176,16 +178,31 @@ def _read_h5(path: pathlib.Path) -> dict[str, np.ndarray]:
 
     try:
         with h5py.File(path, "r") as file:
+            file.visititems_links(_refuse_links)
             root = file["model_weights"] if "model_weights" in file else file
             if "layer_names" not in root.attrs:
                 raise ValueError(f"{path}: holds no Keras layers by name; save it with `model.save('NAME.h5')`")
             return {
-                f"{layer}/{index}": np.asarray(root[layer][name])
+                f"{layer}/{index}": _values(root[layer][name])
                 for layer in map(_text, root.attrs["layer_names"])
                 for index, name in enumerate(map(_text, root[layer].attrs["weight_names"]))
             }
-    except OSError as error:
+    except (OSError, LookupError, RuntimeError, TypeError, AttributeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a readable .h5 file: {error}") from error
+
+
+def _values(dataset) -> np.ndarray:
+    if dataset.external or dataset.is_virtual:
+        raise OSError(f"{dataset.name} lies in another file")
+    return np.asarray(dataset)
+
+
+def _refuse_links(name, link) -> None:
+    """Keeps HDF5 from reading what lies in other files."""
+    import h5py
+
+    if not isinstance(link, h5py.HardLink):
+        raise OSError(f"{name} is a link")
 
 
 def _text(name: bytes | str) -> str:

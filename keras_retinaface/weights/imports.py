@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import pathlib
+import pickle
 import re
 from collections.abc import Mapping
 
 import numpy as np
 
 from keras_retinaface.layers import layer_name
+from keras_retinaface.formats import archive
 from keras_retinaface.weights import arrays
 
 # Batch norm epsilon of the graph; a norm with variance 1 - epsilon, mean 0 and scale 1 adds its offset and no more.
@@ -60,11 +62,11 @@ def from_state_dict(state: Mapping[str, np.ndarray], source: str) -> dict[str, n
     """
     values = {}
     for name, array in state.items():
-        prefix, leaf = name[len("module.") :].rsplit(".", 1) if name.startswith("module.") else name.rsplit(".", 1)
+        prefix, _, leaf = (name[len("module.") :] if name.startswith("module.") else name).rpartition(".")
         if leaf == "num_batches_tracked":
             continue
         layer = _layer_of(prefix)
-        if layer is None:
+        if layer is None or leaf not in _NORM:
             raise ValueError(f"{source}: {name} is not a weight of RetinaFace MobileNet-0.25")
         array = np.asarray(array)
         if layer_name.is_norm(layer):
@@ -174,8 +176,19 @@ def _to_keras_kernel(layer: str, kernel: np.ndarray) -> np.ndarray:
 
 def _read_onnx_file(path: pathlib.Path) -> dict[str, np.ndarray]:
     import onnx
+    from google.protobuf import message
 
-    return from_onnx(onnx.load(str(path)), str(path))
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except (message.DecodeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not a readable .onnx file: {error}") from error
+    for item in model.graph.initializer:
+        if item.data_location == onnx.TensorProto.EXTERNAL:
+            raise ValueError(f"{path}: {item.name} lies in another file, which is not read")
+    try:
+        return from_onnx(model, str(path))
+    except (LookupError, TypeError, OverflowError) as error:
+        raise ValueError(f"{path}: not a readable .onnx file: {error!r}") from error
 
 
 def _read_state_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -190,5 +203,9 @@ def read_pth(path: pathlib.Path) -> dict[str, np.ndarray]:
     """Reads a PyTorch state dict; needs torch."""
     import torch  # only for this kind of file; an .npz of the state dict does without
 
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    return {name: tensor.numpy() for name, tensor in state.get("state_dict", state).items()}
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return {name: tensor.numpy() for name, tensor in state.get("state_dict", state).items()}
+    except (pickle.UnpicklingError, *archive.DAMAGE) as error:
+        text = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(f"{path}: not a readable PyTorch state dict: {text[0]}") from error

@@ -3,6 +3,7 @@ import pytest
 import scipy.io
 
 from keras_retinaface.evaluation import aflw2000
+from tests import conftest
 
 
 def test_nme_worked_example():
@@ -84,3 +85,11 @@ def test_meshes_that_cannot_be_compared_are_named(tmp_path):
     np.savez(tmp_path / "y.npz", landmarks=np.ones((1, 68, 3)))
     with pytest.raises(ValueError, match="y.npz: expected `names`. Received: .'landmarks'."):
         aflw2000.load(tmp_path / "y.npz")
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match="dense.npz: not a readable .npz file: "):
+        aflw2000.load(conftest.ROOT / "tests" / "testdata" / "cases" / "damaged_files" / "dense.npz")
+    np.savez(tmp_path / "a.npz", names=["a"], landmarks=np.array([["x"]]))
+    with pytest.raises(ValueError, match="a.npz: `landmarks` must be numbers with 3 axes. Received: <U1"):
+        aflw2000.load(tmp_path / "a.npz")

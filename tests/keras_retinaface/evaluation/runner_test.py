@@ -81,3 +81,10 @@ def test_fingerprint_follows_the_model_and_not_its_name(tmp_path):
     before = runner.fingerprint(str(tmp_path))
     (tmp_path / "history.csv").write_text("epoch")
     assert runner.fingerprint(str(tmp_path)) == before
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b"[" * 100_000])
+def test_damaged_settings_are_named(tmp_path, content):
+    (tmp_path / "out.settings.json").write_bytes(content)
+    with pytest.raises(ValueError, match="out.settings.json: (not readable JSON|expected an object)"):
+        runner.detect(None, tmp_path, [], output=tmp_path / "out", settings=SETTINGS)

@@ -59,3 +59,30 @@ def test_checkpoints_stand_on_multiples_and_epochs(tmp_path, monkeypatch):
         callback.on_epoch_end(0)
     # Never at the last step itself: the row of the history is not written yet.
     assert saved == [2, "epoch", 4, 6, "epoch", 8, 10, "epoch", 12]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"epoch,loss\n0,1.5\n0x10\n", r":3: expected 2 cells, a rising epoch and numbers. Received: '0x10'"),
+        (b"epoch,loss\n0,1.5\n0,1.4\n", ":3: expected .* a rising epoch"),
+        (b"epoch,loss\n0,1.5q\n", ":2: expected .* Received: '0,1.5q'"),
+        (b"epoch,loss\n" + b"9" * 5000 + b",1\n", ":2: expected"),
+        (b"epock,loss\n", ":1: expected names, the first `epoch`"),
+        (b"epoch,loss\n0,\xff\n", ": not a readable .csv file"),
+        (b"", ":1: expected names"),
+    ],
+)
+def test_a_damaged_history_is_one_line_that_names_the_file(tmp_path, content, message):
+    path = tmp_path / "history.csv"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"history.csv{message}.*mend it to go on") as raised:
+        callbacks.WriteHistory(path, first_epoch=2)
+    assert "\n" not in str(raised.value)
+    callbacks.WriteHistory(path)  # a training from the start takes its place
+
+
+def test_a_history_of_every_kind_of_number_is_read(tmp_path):
+    path = tmp_path / "history.csv"
+    path.write_bytes(b"\xef\xbb\xbfepoch,loss,hard\n0,1e-07,\n1,nan,0.5\n2,-1.25e+20,inf\n")
+    assert [row["loss"] for row in callbacks.read_history(path)] == ["1e-07", "nan", "-1.25e+20"]

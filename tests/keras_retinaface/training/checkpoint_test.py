@@ -98,3 +98,31 @@ def test_a_checkpoint_of_another_network_changes_nothing(tmp_path):
         checkpoint.restore(model, checkpoint.latest(tmp_path))
     for name, value in checkpoint.read(model).items():
         np.testing.assert_array_equal(value, before[name])
+
+
+def _settings(value):
+    return {"step": np.int64(4), "settings": np.array(value), "weight/a": np.zeros(3, np.float32)}
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"weight/a": np.zeros(3)},
+        {**_settings("{}"), "step": np.array([4, 5])},
+        {**_settings("{}"), "step": np.float32(4)},
+        _settings("{"),
+        _settings("[]"),
+        _settings("[" * 100_000),
+    ],
+)
+def test_a_file_that_is_no_checkpoint_gives_way_to_the_one_before(tmp_path, arrays):
+    checkpoint.write(tmp_path, 2, _VALUES, _SETTINGS, keep=3)
+    np.savez(tmp_path / "step_00000004.npz", **arrays)
+    assert checkpoint.latest(tmp_path).step == 2
+
+
+def test_text_is_no_weight(tmp_path):
+    model = _model()
+    values = {**checkpoint.read(model), "weight/class_P3/bias": np.array(["a", "b", "c", "d"])}
+    with pytest.raises(ValueError, match="weight/class_P3/bias must hold numbers. Received: <U1"):
+        checkpoint.restore(model, checkpoint.Checkpoint(tmp_path / "a.npz", 2, {}, values))
