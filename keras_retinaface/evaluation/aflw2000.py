@@ -81,7 +81,7 @@ def load(path: str | os.PathLike) -> Meshes:
         return load_aflw2000(path)
     content = npz_file.read(path)
     if "names" not in content or content["names"].ndim != 1:
-        raise ValueError(f"{path}: expected `names` in a row. Received: {sorted(content)}")
+        raise ValueError(f"{path}: expected `names`. Received: {sorted(content)}")
     names = tuple(str(name) for name in content["names"])
     arrays = {key: content[key] for key in _NUM_AXES if key in content}
     for key, array in arrays.items():
