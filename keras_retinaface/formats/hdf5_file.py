@@ -73,7 +73,7 @@ class _Reader:
         elif {_SPACE, _TYPE, _LAYOUT} <= messages.keys():
             self.arrays[path] = self._array(path, *(messages[kind] for kind in (_SPACE, _TYPE, _LAYOUT)))
         else:
-            raise ValueError(f"{path}: neither a folder nor an array")
+            raise ValueError(f"{path}: neither a folder nor an array as Keras writes them")
 
     def _messages(self, place: int) -> dict[int, tuple[int, int]]:
         """Returns where the messages of an object's header lie, (start, size) by kind."""

@@ -167,6 +167,7 @@ def test_weights_that_do_not_fit_are_named(model, whole, tmp_path):
     before = arrays.read(other)
     with pytest.raises(ValueError, match="b.weights.h5: not a readable .weights.h5 file: "):
         run.initialise(other, str(path))
+    path.write_bytes(whole.with_name("a.weights.h5").read_bytes())  # HDF5 has changed the folder's kind for the link
     with h5py.File(path, "r+") as root:
         del root["layers/conv2d/vars/0"]
         root["layers/other/vars/0"] = np.zeros(3)
