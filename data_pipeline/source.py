@@ -103,7 +103,7 @@ class ShardSource:
             files = tf.data.Dataset.from_tensor_slices(files)
             records = files.interleave(_read_file, cycle_length=_OPEN_FILES)
             mixed = tf.random.stateless_uniform([], seeds, maxval=tf.int64.max, dtype=tf.int64)
-            return records.shuffle(_BUFFER, seed=mixed, reshuffle_each_iteration=False)
+            return _shuffle(records, seed, mixed)
 
         endless = tf.data.Dataset.range(first_epoch, _NO_END).flat_map(read_epoch).skip(within)
         return endless.enumerate(start).map(lambda index, item: (index * num_workers + worker, item))
@@ -176,6 +176,22 @@ def read_records(
     if landmarks:
         records = record_lib.join_landmarks(records, _read_file_of_records(landmarks, bad_data))
     return image_check.check(images, records, bad_data)
+
+
+def _shuffle(records: tf.data.Dataset, seed: int, mixed: tf.Tensor) -> tf.data.Dataset:
+    """Shuffles records in a buffer by two int64 seeds; no other seed has a part in it."""
+    # `Dataset.shuffle` mixes the global seed in, and where that is 0 asks in Python whether the tensor is 0 too.
+    variant = tf.raw_ops.ShuffleDataset(
+        input_dataset=tf.data.experimental.to_variant(records),
+        buffer_size=tf.constant(_BUFFER, tf.int64),
+        seed=tf.constant(seed, tf.int64),
+        # Both 0 would mean a random order to the kernel.
+        seed2=tf.maximum(mixed, 1),
+        output_types=[tf.string],
+        output_shapes=[[]],
+        reshuffle_each_iteration=False,
+    )
+    return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
 
 
 def _read_file(path: tf.Tensor, num_records: tf.Tensor) -> tf.data.Dataset:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import collections.abc
+import types
+
 import keras
 import tensorflow as tf
 
@@ -15,6 +18,13 @@ from keras_retinaface.weights import arrays, shipped
 METRICS = ("loss", "class_loss", "box_loss", "landmark_loss", "recall")
 # With a dense head; the error is the mean absolute difference of colours over covered pixels, 0..1.
 DENSE_METRICS = ("dense_loss", "dense_error")
+_TARGET_SHAPES = {
+    "state": [None, None],
+    "box_deltas": [None, None, 4],
+    "landmark_deltas": [None, None, 5, 2],
+    "landmark_weight": [None, None, 5],
+    "matched_box": [None, None, 4],
+}
 
 
 @keras.saving.register_keras_serializable(package="keras_retinaface")
@@ -89,7 +99,13 @@ class RetinaFace(keras.Model):
         """
         if sample_weight is not None:
             raise ValueError("`sample_weight` is not supported: weights stand in the targets")
+        y = _shape_targets(y)
         return self.counted_loss(x, y, y_pred, self.loss_counts(y), training=training)
+
+    def fit(self, x=None, *arguments, **options):
+        """Trains as `keras.Model.fit` does; `x` may be any iterator over `(images, targets)` batches too."""
+        options["validation_data"] = _as_generator(options.get("validation_data"))
+        return super().fit(_as_generator(x), *arguments, **options)
 
     def train_step(self, data):
         """Takes a training step; with `accumulate_steps` part by part, otherwise Keras's own."""
@@ -97,6 +113,7 @@ class RetinaFace(keras.Model):
         if num_parts == 1:
             return super().train_step(data)
         images, targets, _ = keras.utils.unpack_x_y_sample_weight(data)
+        targets = _shape_targets(targets)
         accumulation.train_step(self, images, targets, num_parts)
         return self.compute_metrics(images, targets, None)
 
@@ -222,6 +239,20 @@ class RetinaFace(keras.Model):
     def from_config(cls, config, custom_objects=None):
         """Rebuilds a model, without its weights."""
         return cls(config_lib.Config.from_dict(config["config"]), name=config["name"])
+
+
+def _shape_targets(targets: dict) -> dict:
+    """Gives targets the types and last axes that they have; those out of a generator have lost them."""
+    shaped = {name: tf.ensure_shape(targets[name], shape) for name, shape in _TARGET_SHAPES.items() if name in targets}
+    if "state" in shaped:
+        shaped["state"] = tf.cast(shaped["state"], tf.int32)
+    return {**targets, **shaped}
+
+
+def _as_generator(batches):
+    """Wraps iterators of other kinds, such as `as_numpy_iterator`'s: of iterators Keras 3 knows generators only."""
+    is_other = isinstance(batches, collections.abc.Iterator) and not isinstance(batches, types.GeneratorType)
+    return (batch for batch in batches) if is_other else batches
 
 
 def _levels(config: config_lib.Config) -> list[int]:
