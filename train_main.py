@@ -32,6 +32,9 @@ _TRAIN_ANNOTATIONS = flags.DEFINE_string(
 _TRAIN_LANDMARKS = flags.DEFINE_string(
     "train_landmarks", None, "A second file whose landmarks are joined to the boxes of --train_annotations."
 )
+_CATEGORY = flags.DEFINE_string(
+    "category", None, "Name or id of the faces' category in COCO JSON; by default the one that speaks of faces."
+)
 _VAL_IMAGES = flags.DEFINE_string("val_images", None, "Folder of validation images.")
 _VAL_ANNOTATIONS = flags.DEFINE_string("val_annotations", None, "Their annotations; the losses on them are reported.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything this run writes.")
@@ -89,7 +92,7 @@ def make_config() -> config_lib.Config:
 def make_settings(config: config_lib.Config, steps_per_epoch: int) -> dict:
     """Returns what the course of a training depends on, by flag."""
     sections = {name: fields for name, fields in config.to_dict().items() if name != "detection"}
-    course = (_TRAIN_IMAGES, _TRAIN_ANNOTATIONS, _TRAIN_LANDMARKS, _INIT, _BACKBONE_WEIGHTS, _ON_BAD_DATA)
+    course = (_TRAIN_IMAGES, _TRAIN_ANNOTATIONS, _TRAIN_LANDMARKS, _CATEGORY, _INIT, _BACKBONE_WEIGHTS, _ON_BAD_DATA)
     return {
         **{name: value for fields in sections.values() for name, value in fields.items()},
         **{flag.name: flag.value for flag in (*course, _MIXED_PRECISION)},
@@ -133,7 +136,8 @@ def _make_validation(config: config_lib.Config, strategy):
 
     if not _VAL_ANNOTATIONS.value:
         return None
-    opened = source.open(_VAL_IMAGES.value, _VAL_ANNOTATIONS.value, on_bad_data=_ON_BAD_DATA.value)
+    category = _CATEGORY.value if _VAL_ANNOTATIONS.value.endswith(".json") else None
+    opened = source.open(_VAL_IMAGES.value, _VAL_ANNOTATIONS.value, on_bad_data=_ON_BAD_DATA.value, category=category)
     make_batches = functools.partial(dataset.make_dataset, config, None, opened, training=False)
     return strategy_lib.distribute_whole(strategy, make_batches, config.training.batch_size, opened.num_records)
 
@@ -233,6 +237,7 @@ def _train(config: config_lib.Config, workdir: pathlib.Path) -> None:
         _TRAIN_ANNOTATIONS.value,
         landmarks=_TRAIN_LANDMARKS.value,
         on_bad_data=_ON_BAD_DATA.value,
+        category=_CATEGORY.value,
     )
     make_batches = functools.partial(dataset.make_dataset, config, None, opened, data_service=_DATA_SERVICE.value)
     batch_size, epochs = config.training.batch_size, config.training.epochs

@@ -23,6 +23,7 @@ from keras_retinaface import atomic, output, stopping
 _IMAGES = flags.DEFINE_string("images", None, "Folder that the names in --annotations start from.")
 _ANNOTATIONS = flags.DEFINE_string("annotations", None, "WIDER FACE text, RetinaFace label.txt or COCO JSON.")
 _LANDMARKS = flags.DEFINE_string("landmarks", None, "A second file whose landmarks are joined to the boxes.")
+_CATEGORY = flags.DEFINE_string("category", None, "Name or id of the faces' category in COCO JSON.")
 _OUTPUT = flags.DEFINE_string("output", None, "Start of the shards' paths.")
 _NUM_SHARDS = flags.DEFINE_integer("num_shards", 8, "Files to write; at least as many as hosts that train.", 1)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the order of the records.")
@@ -89,7 +90,7 @@ def _run() -> int:
     output.make_folder(os.path.dirname(_OUTPUT.value) or ".", _OUTPUT.name)
     try:
         bad_data = record_lib.BadData(_ON_BAD_DATA.value)
-        records = source.read_records(_IMAGES.value, _ANNOTATIONS.value, _LANDMARKS.value, bad_data)
+        records = source.read_records(_IMAGES.value, _ANNOTATIONS.value, _LANDMARKS.value, bad_data, _CATEGORY.value)
         _check_outputs(records)
         logging.info("writing %d images into %d shards", len(records), _NUM_SHARDS.value)
         paths = build(_IMAGES.value, records, _OUTPUT.value, _NUM_SHARDS.value, _SEED.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 
 import tensorflow as tf
 
@@ -25,7 +26,8 @@ def make_dataset(
     seed: int | None = None,
     start_step: int = 0,
     batch_size: int | None = None,
-    on_bad_data: str = "fail",
+    on_bad_data: str | None = None,
+    category: str | None = None,
     num_workers: int = 1,
     worker: int = 0,
     data_service: str | None = None,
@@ -40,13 +42,14 @@ def make_dataset(
     Args:
         config: sizes, anchors, augmentation; its seed and batch size are the defaults.
         images: folder that the names in the annotations start from.
-        annotations: a file that `source.open` reads, or what it returned.
+        annotations: a file that `source.open` reads, or what it returned; the options of `open` are then given there.
         landmarks: a second file whose landmarks are joined to the boxes of the first.
         training: see above.
         seed: of order and augmentation.
         start_step: batches already seen.
         batch_size: images a batch of one worker.
-        on_bad_data: `fail` raises at the first fault, `skip` leaves the image out, counts and reports.
+        on_bad_data: `fail`, the default, raises at the first fault, `skip` leaves the image out, counts and reports.
+        category: of COCO JSON, as for `source.open`.
         num_workers: hosts that share the images, each with its own dataset.
         worker: of these, the one this dataset is for.
         data_service: address of a `tf.data` service (`grpc://host:port`) whose servers, started by
@@ -67,8 +70,12 @@ def make_dataset(
             "`batch_size` must be 1 or more and `start_step` 0 or more. "
             f"Received: batch_size={batch_size}, start_step={start_step}"
         )
-    if annotations is None or isinstance(annotations, str):
-        annotations = source.open(images, annotations, landmarks=landmarks, on_bad_data=on_bad_data)
+    if annotations is None or isinstance(annotations, (str, os.PathLike)):
+        annotations = source.open(
+            images, annotations, landmarks=landmarks, on_bad_data=on_bad_data or "fail", category=category
+        )
+    else:
+        _refuse_ignored(landmarks=landmarks, on_bad_data=on_bad_data, category=category)
 
     def encode(samples):
         targets = target.encode(samples, config.augmentation.image_size, config.anchors)
@@ -94,6 +101,13 @@ def make_dataset(
     batches = batches.prefetch(2).with_options(_options(num_workers))
     batches.num_records = annotations.num_records
     return batches
+
+
+def _refuse_ignored(**options: str | None) -> None:
+    """Raises an error for an option that a source, opened before, could not heed."""
+    for name, value in options.items():
+        if value is not None:
+            raise ValueError(f"`{name}` must be given to `source.open`, not beside its source. Received: {value!r}")
 
 
 def make_samples(

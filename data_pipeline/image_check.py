@@ -9,6 +9,7 @@ import numpy as np
 import PIL.Image
 from absl import logging
 
+from data_pipeline import plausibility
 from data_pipeline import record as record_lib
 
 # The last bytes of a whole file; formats without such a mark are decoded. MPO is what some cameras' JPEGs hold.
@@ -32,7 +33,7 @@ def check(images: str, records: list[record_lib.Record], bad_data: record_lib.Ba
     if not os.path.isdir(images or ""):
         raise ValueError(f"`images` must be a folder. Received: images={images!r}")
     paths = [os.path.join(images, record.image) for record in records]
-    kept, num_outside = [], 0
+    kept, sizes, num_outside = [], [], 0
     with futures.ThreadPoolExecutor() as pool:
         for record, path, (size, fault) in zip(records, paths, pool.map(inspect, paths)):
             if fault:
@@ -43,6 +44,8 @@ def check(images: str, records: list[record_lib.Record], bad_data: record_lib.Ba
             num_outside += int((is_outside & ~record.is_ignored).sum())
             record.is_ignored[is_outside] = True
             kept.append(record)
+            sizes.append(size)
+    plausibility.check(kept, sizes)
     num_empty = sum(int((r.boxes[:, 2:] <= r.boxes[:, :2]).any(axis=1).sum()) for r in kept)
     if num_outside or num_empty:
         logging.warning("ignoring %d faces outside their image and %d without area", num_outside, num_empty)

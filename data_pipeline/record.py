@@ -8,6 +8,8 @@ import os
 import numpy as np
 from absl import logging
 
+from keras_retinaface.formats import annotation_text
+
 FAIL = "fail"
 SKIP = "skip"
 ON_BAD_DATA = (FAIL, SKIP)
@@ -95,7 +97,7 @@ class BadData:
         Raises:
             ValueError: if bad data is not to be skipped.
         """
-        message = f"{where}: expected {expected}. Received: {_shorten(received)}"
+        message = f"{where}: expected {expected}. Received: {annotation_text.shorten(received)}"
         if self._fails:
             raise ValueError(message)
         self.faults.append(message)
@@ -189,8 +191,3 @@ def _iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     shared = np.maximum(shared, 0).prod(axis=-1)
     union = (boxes[:, 2:] - boxes[:, :2]).prod(-1)[:, None] + (others[:, 2:] - others[:, :2]).prod(-1) - shared
     return shared / np.maximum(union, 1e-9)
-
-
-def _shorten(received: object) -> str:
-    text = repr(received) if isinstance(received, str) else str(received)
-    return text if len(text) <= 120 else text[:117] + "..."

@@ -17,6 +17,7 @@ _NO_END = tf.int64.max
 # Files read at once, and records shuffled at once after that: about 100 MB.
 _OPEN_FILES = 8
 _BUFFER = 1024
+_COCO_ENDING = ".json"
 
 
 class RecordSource:
@@ -82,11 +83,13 @@ class ShardSource:
         if not self.num_records:
             raise ValueError(f"`annotations` must hold at least one good image. Received: {self._paths}")
         first = next(path for path, num in zip(self._paths, self._counts) if num)
-        serialized = next(iter(tf.data.TFRecordDataset(first))).numpy()
         try:
+            serialized = next(iter(tf.data.TFRecordDataset(first))).numpy()
             self._parse = example.parse_tfds if example.is_tfds(serialized) else example.parse
         except ValueError as error:
             raise ValueError(f"{first}: {error}") from None
+        except tf.errors.DataLossError as error:
+            raise ValueError(f"{first}: record 0: expected a whole record. Received: {error.message}") from None
 
     def shuffled(self, seed: int, start: int, num_workers: int, worker: int) -> tf.data.Dataset:
         """Returns endless `(position, item)` pairs of a worker; see `RecordSource.shuffled`.
@@ -132,7 +135,12 @@ Source = Union[RecordSource, ShardSource]
 
 
 def open(
-    images: str | None, annotations: str | None, *, landmarks: str | None = None, on_bad_data: str = "fail"
+    images: str | None,
+    annotations: str | None,
+    *,
+    landmarks: str | None = None,
+    on_bad_data: str = "fail",
+    category: str | None = None,
 ) -> Source:
     """Opens annotations and checks that they and their images can be used.
 
@@ -143,6 +151,7 @@ def open(
             the `wider_face` builder of TensorFlow Datasets, or such a builder's folder (its training split).
         landmarks: a second annotation file whose landmarks are joined to the boxes of the first.
         on_bad_data: `fail` raises at the first fault, `skip` leaves the image out, counts and reports.
+        category: of COCO JSON, see `coco.read`; an error with anything else.
 
     Returns:
         A source for `dataset.make_dataset`.
@@ -150,17 +159,25 @@ def open(
     Raises:
         ValueError: if nothing is there, or at bad data.
     """
-    if images and images.startswith(synthetic.PREFIX):
-        return synthetic.open(images)
     bad_data = record_lib.BadData(on_bad_data)
+    if images and images.startswith(synthetic.PREFIX):
+        for name, value in (("annotations", annotations), ("landmarks", landmarks), ("category", category)):
+            if value:
+                raise ValueError(f"`{name}` must not be given with drawn images. Received: {name}={value!r}")
+        return synthetic.open(images)
+    if not isinstance(annotations, (str, os.PathLike)) or not annotations:
+        raise ValueError(f"`annotations` must be a file or a glob of TFRecords. Received: annotations={annotations!r}")
+    annotations = os.fspath(annotations)
     paths = _find_shards(annotations)
     if paths:
         if landmarks:
             raise ValueError(f"`landmarks` must be joined when TFRecords are built. Received: landmarks={landmarks!r}")
+        if category:
+            raise ValueError(f"`category` must be chosen when TFRecords are built. Received: category={category!r}")
         opened: Source = ShardSource(paths, bad_data)
         logging.info("%s: %d images in %d shards", annotations, opened.num_records, len(paths))
     else:
-        records = read_records(images, annotations, landmarks, bad_data)
+        records = read_records(images, annotations, landmarks, bad_data, category)
         opened = RecordSource(images, records)
         num_faces, num_ignored = sum(r.num_faces for r in records), sum(int(r.is_ignored.sum()) for r in records)
         logging.info("%s: %d images, %d faces, %d of them ignored", annotations, len(records), num_faces, num_ignored)
@@ -169,12 +186,18 @@ def open(
 
 
 def read_records(
-    images: str, annotations: str, landmarks: str | None, bad_data: record_lib.BadData
+    images: str,
+    annotations: str,
+    landmarks: str | None,
+    bad_data: record_lib.BadData,
+    category: str | None = None,
 ) -> list[record_lib.Record]:
     """Reads, joins and checks the records of annotation files; arguments as for `open`."""
-    records = _read_file_of_records(annotations, bad_data)
+    if category and not any(path and path.endswith(_COCO_ENDING) for path in (annotations, landmarks)):
+        raise ValueError(f"`category` must be given with COCO JSON only. Received: {category!r} with {annotations}")
+    records = _read_file_of_records(annotations, bad_data, category)
     if landmarks:
-        records = record_lib.join_landmarks(records, _read_file_of_records(landmarks, bad_data))
+        records = record_lib.join_landmarks(records, _read_file_of_records(landmarks, bad_data, category))
     return image_check.check(images, records, bad_data)
 
 
@@ -198,10 +221,12 @@ def _read_file(path: tf.Tensor, num_records: tf.Tensor) -> tf.data.Dataset:
     return tf.data.TFRecordDataset(path).take(num_records)
 
 
-def _read_file_of_records(path: str, bad_data: record_lib.BadData) -> list[record_lib.Record]:
+def _read_file_of_records(path: str, bad_data: record_lib.BadData, category: str | None) -> list[record_lib.Record]:
     if not os.path.isfile(path):
         raise ValueError(f"`annotations` must be a file, a glob of TFRecords or a builder's folder. Received: {path!r}")
-    return (coco if path.endswith(".json") else wider_face).read(path, bad_data)
+    if path.endswith(_COCO_ENDING):
+        return coco.read(path, bad_data, category=category)
+    return wider_face.read(path, bad_data)
 
 
 def _find_shards(annotations: str) -> list[str]:

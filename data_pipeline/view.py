@@ -26,6 +26,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "Folder for the pictures.")
 _IMAGES = flags.DEFINE_string("images", None, "Folder that the names in --annotations start from.")
 _ANNOTATIONS = flags.DEFINE_string("annotations", None, "What train_main.py takes as --train_annotations.")
 _LANDMARKS = flags.DEFINE_string("landmarks", None, "A second file whose landmarks are joined to the boxes.")
+_CATEGORY = flags.DEFINE_string("category", None, "Name or id of the faces' category in COCO JSON.")
 _PRESET = flags.DEFINE_enum("preset", "mobilenet025", sorted(config_lib.PRESETS), "Anchor design.")
 _AUGMENTATION = flags.DEFINE_list("set", [], "Changed settings, as in --set=mosaic_probability=1,blur_probability=0.5")
 _NUM = flags.DEFINE_integer("num", 8, "Samples to draw.", 1)
@@ -113,12 +114,13 @@ def main(argv):
     """Draws the samples that the flags describe."""
     if len(argv) > 1:
         raise app.UsageError(f"takes flags only. Received: {argv[1:]}")
-    for flag in (_OUTPUT, _ANNOTATIONS):
+    is_drawn = (_IMAGES.value or "").startswith("synthetic:")
+    for flag in (_OUTPUT,) if is_drawn else (_OUTPUT, _ANNOTATIONS):
         if not flag.value:
             raise app.UsageError(f"--{flag.name} must be given")
     try:
         config = _make_config()
-        opened = source.open(_IMAGES.value, _ANNOTATIONS.value, landmarks=_LANDMARKS.value)
+        opened = source.open(_IMAGES.value, _ANNOTATIONS.value, landmarks=_LANDMARKS.value, category=_CATEGORY.value)
         output.make_folder(_OUTPUT.value, _OUTPUT.name)
         originals = output.Originals(_find_images())
         for index in range(_NUM.value):

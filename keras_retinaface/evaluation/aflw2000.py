@@ -7,7 +7,8 @@ import os
 import pathlib
 
 import numpy as np
-import scipy.io
+
+from keras_retinaface.evaluation import mat_file
 
 from keras_retinaface.formats import npz_file
 
@@ -91,6 +92,8 @@ def load(path: str | os.PathLike) -> Meshes:
             )
         if len(array) != len(names):
             raise ValueError(f"{path}: expected {len(names)} rows in `{key}`. Received: {len(array)}")
+        if not _is_finite(array):
+            raise ValueError(f"{path}: expected finite numbers in `{key}`")
     return Meshes(names, **{key: array.astype(np.float64) for key, array in arrays.items()})
 
 
@@ -172,12 +175,17 @@ def load_aflw2000(directory: str | os.PathLike) -> Meshes:
     """
     names, landmarks, yaws = [], [], []
     for path in sorted(pathlib.Path(directory).glob("*.mat")):
-        content = scipy.io.loadmat(path, variable_names=["pt3d_68", "Pose_Para"])
-        if "pt3d_68" not in content or content["pt3d_68"].shape != (3, 68) or "Pose_Para" not in content:
-            raise ValueError(f"{path}: expected `pt3d_68` [3, 68] and `Pose_Para`")
+        content = mat_file.read(path, ["pt3d_68", "Pose_Para"])
+        points, pose = content.get("pt3d_68", np.zeros(0)), content.get("Pose_Para", np.zeros(0))
+        if points.shape != (3, 68) or pose.size < 2 or not all(_is_finite(values) for values in (points, pose)):
+            raise ValueError(f"{path}: expected `pt3d_68` [3, 68] and `Pose_Para` of finite numbers")
         names.append(path.with_suffix(".jpg").name)
-        landmarks.append(content["pt3d_68"].T)
-        yaws.append(content["Pose_Para"].reshape(-1)[1])  # pitch, yaw, roll, ...; radians
+        landmarks.append(points.T)
+        yaws.append(pose.reshape(-1)[1])  # pitch, yaw, roll, ...; radians
     if not names:
         raise FileNotFoundError(f"no .mat files in {directory}")
     return Meshes(tuple(names), np.array(landmarks, np.float64), yaw=np.degrees(np.array(yaws, np.float64)))
+
+
+def _is_finite(values: np.ndarray) -> bool:
+    return values.dtype.kind in "iuf" and bool(np.isfinite(values).all())

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import dataclasses
 import os
-import xml.etree.ElementTree
 
 import numpy as np
+
+from keras_retinaface.evaluation import dlib_xml
+from keras_retinaface.formats import annotation_text
 
 CSV_COLUMNS = ("image", "x", "y", "width", "height", *(f"{axis}{point}" for point in range(1, 6) for axis in "xy"))
 # Of the 68 points: both eyes by their six, the nose tip, the mouth corners.
@@ -46,11 +48,10 @@ def read(path: str | os.PathLike) -> list[Annotation]:
     """
     suffix = os.path.splitext(path)[1].lower()
     if suffix == ".xml":
-        return _read_xml(path)
-    with open(path, encoding="utf-8", newline="") as file:
-        if suffix == ".csv":
-            return _read_csv(file, path)
-        return _read_label(file, path)
+        images = dlib_xml.read(path)
+        return [make(image, boxes, [to_five(face) for face in points], points) for image, boxes, points in images]
+    text = annotation_text.read(path)
+    return _read_csv(text, path) if suffix == ".csv" else _read_label(text, path)
 
 
 def to_five(points: np.ndarray) -> np.ndarray:
@@ -66,73 +67,48 @@ def to_five(points: np.ndarray) -> np.ndarray:
     return np.stack([*eyes, *(points[..., point, :] for point in (_NOSE, _LEFT_MOUTH, _RIGHT_MOUTH))], axis=-2)
 
 
-def _to_annotation(image: str, boxes_xywh, landmarks) -> Annotation:
+def make(image: str, boxes_xywh, landmarks, all_landmarks=None) -> Annotation:
+    """Builds an annotation from lists."""
     boxes = np.array(boxes_xywh, np.float64).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
-    return Annotation(image, boxes, np.array(landmarks, np.float64).reshape(-1, 5, 2))
+    if all_landmarks is not None:
+        all_landmarks = np.array(all_landmarks, np.float64).reshape(-1, 68, 2)
+    return Annotation(image, boxes, np.array(landmarks, np.float64).reshape(-1, 5, 2), all_landmarks)
 
 
-def _read_label(file, path) -> list[Annotation]:
-    annotations, rows = [], None
-    for number, line in enumerate(file, start=1):
-        if line.startswith("#"):
-            rows = []
-            annotations.append((line[1:].strip(), rows))
-            continue
-        values = line.split()
-        if not values:
-            continue
-        if rows is None:
-            raise ValueError(f"{path}:{number}: expected `# image` first. Received: {line.strip()!r}")
-        try:
-            values = [float(value) for value in values]
-        except ValueError:
-            values = []
-        # x y w h, then five points (x y flag), then a quality; forks add columns behind.
-        if len(values) != 4 and len(values) < 19:
-            raise ValueError(f"{path}:{number}: expected 4 numbers, or 19 and more. Received: {line.strip()!r}")
-        points = np.full((5, 3), np.nan) if len(values) == 4 else np.array(values[4:19]).reshape(5, 3)
-        points[points[:, 2] < 0] = np.nan  # -1 is "not annotated", 1 "occluded", which has its place all the same
-        if any(values[:4]):
-            rows.append((values[:4], points[:, :2]))
-    return [
-        _to_annotation(image, [box for box, _ in rows], [points for _, points in rows]) for image, rows in annotations
-    ]
-
-
-def _read_csv(file, path) -> list[Annotation]:
-    reader = csv.DictReader(file)
-    missing = [column for column in CSV_COLUMNS if column not in (reader.fieldnames or ())]
-    if missing:
-        raise ValueError(f"{path}:1: expected the columns {','.join(CSV_COLUMNS)}; missing: {','.join(missing)}")
-    images: dict[str, list] = {}
-    for row in reader:
-        try:
-            box = [float(row[column]) for column in CSV_COLUMNS[1:5]]
-            points = [float(row[column] or "nan") for column in CSV_COLUMNS[5:]]
-        except (TypeError, ValueError):
-            raise ValueError(f"{path}:{reader.line_num}: expected numbers. Received: {list(row.values())}") from None
-        images.setdefault(row["image"], []).append((box, points))
-    return [_to_annotation(image, [b for b, _ in rows], [p for _, p in rows]) for image, rows in images.items()]
-
-
-def _read_xml(path) -> list[Annotation]:
-    try:
-        root = xml.etree.ElementTree.parse(path).getroot()
-    except xml.etree.ElementTree.ParseError as error:
-        raise ValueError(f"{path}:{error.position[0]}: not XML: {error}") from None
-    annotations = []
-    for image in root.iter("image"):
-        boxes, landmarks, all_landmarks = [], [], []
-        for box in image.iter("box"):
-            parts = {part.get("name"): (float(part.get("x")), float(part.get("y"))) for part in box.iter("part")}
-            points = np.array([parts.get(f"{i:02d}", (np.nan, np.nan)) for i in range(68)])
-            boxes.append([float(box.get(side)) for side in ("left", "top", "width", "height")])
-            landmarks.append(to_five(points))
-            all_landmarks.append(points)
-        entry = _to_annotation(image.get("file"), boxes, landmarks)
-        points = np.array(all_landmarks, np.float64).reshape(-1, 68, 2)
-        annotations.append(dataclasses.replace(entry, all_landmarks=points))
-    if not annotations:
-        raise ValueError(f"{path}:1: expected <image> elements")
+def _read_label(text: str, path) -> list[Annotation]:
+    images, _ = annotation_text.read_label(text, str(path))
+    annotations, first = [], {}
+    for image in images:
+        if image.name in first:
+            where = f"{path}:{image.line}"
+            annotation_text.fail(where, f"every image once; first in line {first[image.name]}", image.name)
+        first[image.name] = image.line
+        points = [[point or (np.nan, np.nan) for point in row.points] for row in image.rows]
+        annotations.append(make(image.name, [row.box for row in image.rows], points))
     return annotations
+
+
+def _read_csv(text: str, path) -> list[Annotation]:
+    reader = csv.DictReader(text.split("\n"), strict=True)
+    images: dict[str, list] = {}
+    try:
+        missing = [column for column in CSV_COLUMNS if column not in (reader.fieldnames or ())]
+        if missing:
+            raise ValueError(f"{path}:1: expected the columns {','.join(CSV_COLUMNS)}; missing: {','.join(missing)}")
+        for row in reader:
+            where, received = f"{path}:{reader.line_num}", list(row.values())
+            box = [_field(row[column]) for column in CSV_COLUMNS[1:5]]
+            points = [np.nan if row[column] == "" else _field(row[column]) for column in CSV_COLUMNS[5:]]
+            if None in row or None in box or None in points:
+                annotation_text.fail(where, "numbers", received)
+            if expected := annotation_text.name_fault(row["image"]):
+                annotation_text.fail(where, expected, row["image"])
+            images.setdefault(row["image"], []).append((box, points))
+    except csv.Error as error:
+        raise ValueError(f"{path}:{reader.line_num}: expected CSV. Received: {error}") from None
+    return [make(image, [b for b, _ in rows], [p for _, p in rows]) for image, rows in images.items()]
+
+
+def _field(text: str | None) -> float | None:
+    return annotation_text.number((text or "").strip())

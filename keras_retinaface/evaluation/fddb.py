@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 import scipy.optimize
 
+from keras_retinaface.formats import annotation_text
+
 RECTANGLE_COLUMNS, ELLIPSE_COLUMNS = 5, 6
 # The discrete score counts a pair that overlaps by more than this.
 MIN_OVERLAP = 0.5
@@ -56,7 +58,10 @@ def read_ellipses(directory: str | os.PathLike) -> dict[str, np.ndarray]:
         raise FileNotFoundError(f"no FDDB-fold-*-ellipseList.txt in {directory}")
     faces: dict[str, np.ndarray] = {}
     for path in paths:
-        faces.update({name: rows[:, :5] for name, rows in _read_blocks(path, (6,)).items()})
+        for name, rows in _read_blocks(path, (ELLIPSE_COLUMNS,)).items():
+            if name in faces:
+                raise ValueError(f"{path}: expected every image in one fold. Received: {name}")
+            faces[name] = rows[:, :5]
     return faces
 
 
@@ -169,26 +174,34 @@ def _corners(rows, image_size) -> tuple[np.ndarray, ...]:
 
 
 def _read_blocks(path, columns: tuple[int, ...]) -> dict[str, np.ndarray]:
-    lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+    lines = annotation_text.read(path).split("\n")
     blocks, number = {}, 0
     while number < len(lines):
         name = lines[number].strip()
         number += 1
         if not name:
             continue
-        try:
-            count = int(lines[number])
-        except (IndexError, ValueError):
-            raise ValueError(f"{path}:{number + 1}: expected the number of rows of {name}") from None
+        if expected := annotation_text.name_fault(name):
+            annotation_text.fail(f"{path}:{number}", expected, name)
+        stem = name.removesuffix(".jpg")
+        if stem in blocks:
+            annotation_text.fail(f"{path}:{number}", "every image once", name)
+        count = annotation_text.whole(_line(lines, number).strip())
+        if count is None:
+            annotation_text.fail(f"{path}:{number + 1}", f"the number of rows of {name}", _line(lines, number))
         rows = []
         for line in range(number + 1, number + 1 + count):
-            try:
-                row = [float(value) for value in lines[line].split()]
-            except (IndexError, ValueError):
-                row = []
-            if len(row) not in columns:
-                raise ValueError(f"{path}:{line + 1}: expected {' or '.join(map(str, columns))} numbers")
+            row = annotation_text.numbers(_line(lines, line))
+            if row is None or len(row) not in ((len(rows[0]),) if rows else columns):
+                expected = f"{' or '.join(map(str, columns))} numbers, as many in every row"
+                annotation_text.fail(f"{path}:{line + 1}", expected, _line(lines, line))
+            if len(row) == ELLIPSE_COLUMNS and min(row[:2]) < 0:
+                annotation_text.fail(f"{path}:{line + 1}", "radii of 0 and more", _line(lines, line))
             rows.append(row)
-        blocks[name.removesuffix(".jpg")] = rows
+        blocks[stem] = rows
         number += 1 + count
     return {name: np.array(rows, np.float64) if rows else np.zeros((0, columns[0])) for name, rows in blocks.items()}
+
+
+def _line(lines: list[str], index: int) -> str:
+    return lines[index] if index < len(lines) else "the end of the file"

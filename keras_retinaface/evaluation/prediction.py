@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from absl import logging
 
 from keras_retinaface import atomic
+from keras_retinaface.formats import annotation_text
 
 # Whose rules: those of the official code, or those of its common Python port.
 COMPATS = ("matlab", "python")
@@ -17,6 +19,11 @@ COMPATS = ("matlab", "python")
 NUM_COLUMNS = 5
 NUM_COLUMNS_WITH_LANDMARKS = 15
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+# Of a coordinate or a score, which may be a logit.
+_LARGEST, _LONGEST_NUMBER = 1e9, 64
+_PLAIN = re.compile(r"[0-9eE+.\-\s]*", re.ASCII)
+# What looks like a number and is none that counts.
+_WORD = re.compile(r"[+-]?(?:[0-9.]+(?:e[+-]?[0-9]+)?|inf|infinity|nan)", re.ASCII | re.IGNORECASE)
 
 
 def read(
@@ -42,11 +49,11 @@ def read(
         raise FileNotFoundError(f"no directory of predictions at {directory}")
     predictions, missing, known = {}, [], frozenset(names)
     for name in names:
+        if expected := annotation_text.name_fault(name):
+            raise ValueError(f"`names` must be {expected}. Received: {annotation_text.shorten(name)}")
         path = os.path.join(directory, f"{name}.txt")
         try:
-            # Universal newlines, and a title in whatever encoding must not stop the numbers.
-            with open(path, encoding="utf-8", errors="replace") as file:
-                text = file.read()
+            text = annotation_text.read(path)
         except FileNotFoundError:
             missing.append(name)
             continue
@@ -77,10 +84,10 @@ def parse(text: str, *, where: str, compat: str = "matlab") -> np.ndarray:
         raise ValueError(f"`compat` must be one of {COMPATS}. Received: compat={compat!r}")
     _, _, rest = text.partition("\n")
     count, _, body = rest.partition("\n")
-    try:
-        num_rows = int(float(count))
-    except (ValueError, OverflowError):
-        raise ValueError(f"{where}:2: expected the number of rows. Received: {count.strip()!r}") from None
+    announced = annotation_text.number(count.strip(), _LARGEST)
+    if announced is None:
+        annotation_text.fail(f"{where}:2", "the number of rows", count.strip())
+    num_rows = int(announced)
     rows = _parse_rows(body, where)
     if compat == "python":
         return rows
@@ -100,13 +107,15 @@ def write(directory: str | os.PathLike, name: str, rows: np.ndarray) -> None:
 
     Args:
         directory: made when missing, with the event's folder.
-        name: "event/image" without extension.
+        name: "event/image" without extension; any number of folders, but none that leaves the directory.
         rows: float `[n, 5]`: x, y, width, height (pixels), score; or `[n, 15]`: five landmarks (x, y) after them, which
             the readers in use pass over. Written with all their digits: whole numbers cost up to one point of AP.
 
     Raises:
-        ValueError: if `rows` has another shape or a number is not finite.
+        ValueError: if `rows` has another shape or a number is not finite, or the name leaves the directory.
     """
+    if expected := annotation_text.name_fault(name):
+        raise ValueError(f"`name` must be {expected}. Received: {annotation_text.shorten(name)}")
     rows = np.asarray(rows, np.float64)
     if rows.ndim != 2 or rows.shape[1] not in (NUM_COLUMNS, NUM_COLUMNS_WITH_LANDMARKS):
         raise ValueError(f"`rows` must be [n, 5] or [n, 15]. Received: {rows.shape}")
@@ -158,17 +167,16 @@ def stack(
 def _parse_rows(body: str, where: str) -> np.ndarray:
     tokens = body.split()
     num_lines = body.count("\n") + bool(body and not body.endswith("\n"))
-    if len(tokens) != NUM_COLUMNS * num_lines:
+    # NumPy reads more than a file may hold, and room for the longest word in every place.
+    is_plain = _PLAIN.fullmatch(body) and max(map(len, tokens), default=0) <= _LONGEST_NUMBER
+    if not is_plain or len(tokens) != NUM_COLUMNS * num_lines:
         # Landmarks, blank lines, or a fault: line by line, which is slow.
         return _parse_lines(body, where)
     try:
         rows = np.array(tokens, np.float64).reshape(-1, NUM_COLUMNS)
     except ValueError:
         return _parse_lines(body, where)
-    if not np.isfinite(rows).all():
-        line = 3 + int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
-        raise ValueError(f"{where}:{line}: expected finite numbers")
-    return rows
+    return rows if (np.abs(rows) <= _LARGEST).all() else _parse_lines(body, where)
 
 
 def _parse_lines(body: str, where: str) -> np.ndarray:
@@ -176,14 +184,12 @@ def _parse_lines(body: str, where: str) -> np.ndarray:
     for number, line in enumerate(body.split("\n"), start=3):
         if not line.strip():
             continue
-        try:
-            row = [float(token) for token in line.split()]
-        except ValueError:
-            row = []
-        if len(row) not in (NUM_COLUMNS, NUM_COLUMNS_WITH_LANDMARKS) or (rows and len(row) != len(rows[0])):
-            raise ValueError(f"{where}:{number}: expected `x y width height score`. Received: {line.strip()!r}")
-        if not np.isfinite(row).all():
-            raise ValueError(f"{where}:{number}: expected finite numbers. Received: {line.strip()!r}")
+        row, words = annotation_text.numbers(line, _LARGEST), line.split()
+        if row is None and all(_WORD.fullmatch(word) for word in words):
+            annotation_text.fail(f"{where}:{number}", "finite numbers", line.strip())
+        allowed = (len(rows[0]),) if rows else (NUM_COLUMNS, NUM_COLUMNS_WITH_LANDMARKS)
+        if row is None or len(row) not in allowed:
+            annotation_text.fail(f"{where}:{number}", "`x y width height score`", line.strip())
         rows.append(row)
     return np.array(rows, np.float64) if rows else np.zeros((0, NUM_COLUMNS))
 
@@ -193,16 +199,20 @@ def _check_title(title: str, where: str, name: str, known: frozenset[str]) -> No
     parts = title.strip().replace("\\", "/").split("/")
     stem, suffix = os.path.splitext(parts[-1])
     stem = stem if suffix.lower() in IMAGE_SUFFIXES else parts[-1]
-    event, image = name.split("/")
-    said = f"{parts[-2] if len(parts) > 1 else event}/{stem}"
+    event, _, image = name.rpartition("/")
+    # The title may leave folders out; it speaks of those that it names.
+    folders = event.split("/") if event else []
+    if len(parts) > 1:
+        folders = [*folders[: max(0, len(folders) - len(parts) + 1)], *parts[-1 - max(1, len(folders)) : -1]]
+    said = "/".join([*folders, stem])
     if said != name and (said in known or stem == image):
         raise ValueError(f"{where}:1: the file is that of {name}, but its first line names {said}")
 
 
 def _explain_layout(directory, names: Collection[str]) -> str:
     # Says what the files look like instead.
-    images = {name.split("/")[1] for name in names}
-    events = {name.split("/")[0] for name in names}
+    images = {name.rpartition("/")[2] for name in names}
+    events = {_event(name) for name in names}
     wanted = f"Wanted: EVENT/IMAGE.txt, as {next(iter(names))}.txt"
     depth = len(pathlib.Path(directory).parts)
     for path in sorted(pathlib.Path(directory).rglob("*.txt")):
@@ -220,6 +230,10 @@ def _explain_layout(directory, names: Collection[str]) -> str:
     return f"No file there has the name of an image. {wanted}"
 
 
+def _event(name: str) -> str:
+    return name.rpartition("/")[0].rpartition("/")[2]
+
+
 def _describe_strangers(directory, known: frozenset[str]) -> str:
     # A misspelt name is the usual cause of a missing file.
     files = (path.relative_to(directory) for path in pathlib.Path(directory).rglob("*.txt"))
@@ -230,10 +244,10 @@ def _describe_strangers(directory, known: frozenset[str]) -> str:
 def _describe_missing(missing: list[str], names: Collection[str]) -> str:
     total: dict[str, int] = {}
     for name in names:
-        total[name.split("/")[0]] = total.get(name.split("/")[0], 0) + 1
+        total[_event(name)] = total.get(_event(name), 0) + 1
     absent = dict.fromkeys(total, 0)
     for name in missing:
-        absent[name.split("/")[0]] += 1
-    events = [event for event in total if absent[event] == total[event]]
+        absent[_event(name)] += 1
+    events = [event for event in total if event and absent[event] == total[event]]
     text = f"{len(missing)} of {len(names)} images have no prediction file and count as having no detections"
     return f"{text}; {len(events)} of {len(total)} events are missing whole: {', '.join(events)}" if events else text

@@ -16,6 +16,7 @@ from absl import logging
 
 from keras_retinaface import atomic
 from keras_retinaface.evaluation import prediction
+from keras_retinaface.formats import annotation_text
 from keras_retinaface.inference import detector as detector_lib
 from keras_retinaface.media import image_file
 
@@ -84,9 +85,11 @@ def detect(
     interval = 0.1 if sys.stderr.isatty() else 30.0
     for path in tqdm.tqdm(paths, unit="image", desc="detecting", mininterval=interval):
         name = os.path.splitext(path)[0]
+        if expected := annotation_text.name_fault(path):
+            raise ValueError(f"`paths` must be {expected}. Received: {annotation_text.shorten(path)}")
         stored = None if output is None else pathlib.Path(output, f"{name}.txt")
         if stored is not None and stored.is_file():
-            predictions[name] = _with_landmarks(prediction.parse(stored.read_text(encoding="utf-8"), where=str(stored)))
+            predictions[name] = _with_landmarks(prediction.parse(annotation_text.read(stored), where=str(stored)))
             continue
         image = image_file.read(os.path.join(directory, path), max_pixels=max_pixels)
         begin = time.perf_counter()

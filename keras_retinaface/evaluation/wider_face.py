@@ -7,9 +7,9 @@ import os
 from collections.abc import Collection, Mapping
 
 import numpy as np
-import scipy.io
 
-from keras_retinaface.evaluation import overlap, prediction
+from keras_retinaface.evaluation import mat_file, overlap, prediction
+from keras_retinaface.formats import annotation_text
 
 SUBSETS = ("easy", "medium", "hard")
 NUM_THRESHOLDS = 1000
@@ -87,31 +87,85 @@ def load_ground_truth(directory: str | os.PathLike) -> GroundTruth:
 
     Raises:
         FileNotFoundError: if one of them is missing.
-        ValueError: if the subsets speak of other images than the faces.
+        ValueError: if a file is damaged, or the subsets speak of other images than the faces.
     """
     paths = {part: os.path.join(directory, f"wider_{part}_val.mat") for part in ("face", *SUBSETS)}
     for path in paths.values():
         if not os.path.isfile(path):
             raise FileNotFoundError(f"the official ground truth has four files; {path} is missing")
-    face = scipy.io.loadmat(paths["face"], variable_names=["event_list", "file_list", "face_bbx_list"])
-    names, boxes = [], []
-    for event, files, event_boxes in zip(face["event_list"], face["file_list"], face["face_bbx_list"]):
-        event = str(event[0][0])
-        names.extend(f"{event}/{file[0][0]}" for file in files[0])
-        boxes.extend(rows[0].reshape(-1, 4) for rows in event_boxes[0])
-    offsets = np.concatenate([[0], np.cumsum([len(rows) for rows in boxes], dtype=np.int64)])
+    names, boxes = _read_faces(paths["face"])
+    counts = np.array([len(rows) for rows in boxes], np.int64)
+    offsets = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
     keep = {}
     for subset in SUBSETS:
-        lists = scipy.io.loadmat(paths[subset], variable_names=["gt_list"])["gt_list"]
-        kept = [rows[0].reshape(-1).astype(np.int64) for event in lists for rows in event[0]]
+        kept = _read_subset(paths[subset])
         if len(kept) != len(names):
             raise ValueError(f"{paths[subset]}: {len(kept)} images, but {paths['face']} has {len(names)}")
         keep[subset] = np.zeros(offsets[-1], bool)
-        for offset, size, rows in zip(offsets, np.diff(offsets), kept):
+        for offset, size, rows in zip(offsets, counts, kept):
             if rows.size and not 1 <= rows.min() <= rows.max() <= size:
                 raise ValueError(f"{paths[subset]}: a row number is outside 1..{size}")
             keep[subset][offset + rows - 1] = True
-    return GroundTruth(tuple(names), offsets, np.concatenate(boxes).astype(np.float64), keep)
+    return GroundTruth(tuple(names), offsets, np.concatenate([np.zeros((0, 4)), *boxes]), keep)
+
+
+def _read_faces(path: str) -> tuple[list[str], list[np.ndarray]]:
+    """Returns the names of the images and their boxes, float64 `[n, 4]`."""
+    keys = ("event_list", "file_list", "face_bbx_list")
+    content = mat_file.read(path, keys)
+    events, files, boxes = (_cells(content.get(key), path, f"`{key}`") for key in keys)
+    if not len(events) == len(files) == len(boxes):
+        raise ValueError(f"{path}: expected as many lists as events. Received: {len(files)} for {len(events)}")
+    names, rows = [], []
+    for event, event_files, event_boxes in zip(events, files, boxes):
+        titles = [f"{_word(event, path)}/{_word(title, path)}" for title in _cells(event_files, path, "names")]
+        faces = [_table(table, path, 4) for table in _cells(event_boxes, path, "boxes")]
+        if len(titles) != len(faces):
+            raise ValueError(f"{path}: expected boxes for every image. Received: {len(faces)} for {len(titles)}")
+        for title in titles:
+            if expected := annotation_text.name_fault(title):
+                annotation_text.fail(path, expected, title)
+        names.extend(titles)
+        rows.extend(faces)
+    if len(set(names)) != len(names):
+        raise ValueError(f"{path}: expected every image once")
+    return names, rows
+
+
+def _read_subset(path: str) -> list[np.ndarray]:
+    """Returns the numbers of the rows that count, int64 `[n]` an image."""
+    events = _cells(mat_file.read(path, ["gt_list"]).get("gt_list"), path, "`gt_list`")
+    tables = [table for event in events for table in _cells(event, path, "row numbers")]
+    rows = [_table(table, path, 1)[:, 0] for table in tables]
+    if any((numbers != np.floor(numbers)).any() for numbers in rows):
+        raise ValueError(f"{path}: expected whole row numbers")
+    return [numbers.astype(np.int64) for numbers in rows]
+
+
+def _cells(value, path: str, what: str) -> np.ndarray:
+    if not isinstance(value, np.ndarray) or value.dtype != object:
+        raise ValueError(f"{path}: expected cells of {what}")
+    return value.reshape(-1, order="F")
+
+
+def _word(value, path: str) -> str:
+    # A cell of one cell of one text, or that text.
+    while isinstance(value, np.ndarray) and value.size == 1:
+        value = value.item()
+    if not isinstance(value, str):
+        raise ValueError(f"{path}: expected a name. Received: {annotation_text.shorten(value)}")
+    return value
+
+
+def _table(value, path: str, num_columns: int) -> np.ndarray:
+    while isinstance(value, np.ndarray) and value.dtype == object and value.size == 1:
+        value = value.item()
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "iuf" or value.size % num_columns:
+        raise ValueError(f"{path}: expected a table of {num_columns} columns")
+    table = value.reshape(-1, num_columns).astype(np.float64)
+    if not (np.abs(table) <= annotation_text.LARGEST).all():
+        raise ValueError(f"{path}: expected finite numbers")
+    return table
 
 
 def evaluate(

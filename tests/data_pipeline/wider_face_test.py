@@ -65,7 +65,7 @@ def test_label_worked_example(tmp_path):
 
 
 _OFFICIAL_ROW = "10 numbers: x y w h blur expression illumination invalid occlusion pose"
-_LABEL_ROW = "4, 19 or 20 numbers: x y w h [5 x (x y flag)] [quality]"
+_LABEL_ROW = "4 numbers, or 19 and more: x y w h [5 x (x y flag)] [quality]"
 _GOOD = "good.jpg\n1\n1 2 3 4 0 0 0 0 0 0\n"
 
 
@@ -97,8 +97,8 @@ _GOOD = "good.jpg\n1\n1 2 3 4 0 0 0 0 0 0\n"
             ["good.jpg"],
         ),
         (
-            _GOOD + "a.tiff\n1\n1 2 3 4 0 0 0 0 0 0\n",
-            "label.txt:4: expected the path of an image or the row of a face that the count covers. Received: 'a.tiff'",
+            _GOOD + "a.7\n1\n1 2 3 4 0 0 0 0 0 0\n",
+            "label.txt:4: expected the path of an image or the row of a face that the count covers. Received: 'a.7'",
             ["good.jpg"],
         ),
         (

@@ -61,9 +61,9 @@ def test_five_points_of_true_faces_are_left_to_right(shared):
 @pytest.mark.parametrize(
     "name, text, message",
     [
-        ("label.txt", "1 2 3 4\n", r"label.txt:1: expected `# image` first. Received: '1 2 3 4'"),
-        ("label.txt", "# a\n1 2 3\n", r"label.txt:2: expected 4 numbers, or 19 and more. Received: '1 2 3'"),
-        ("label.txt", "# a\n1 2 3 x\n", r"label.txt:2: expected 4 numbers"),
+        ("label.txt", "1 2 3 4\n", r"label.txt:1: expected a `# path` line before the first row. Received: '1 2 3 4'"),
+        ("label.txt", "# a.jpg\n1 2 3\n", r"label.txt:2: expected 4 numbers, or 19 and more: .* Received: '1 2 3'"),
+        ("label.txt", "# a.jpg\n1 2 3 x\n", r"label.txt:2: expected 4 numbers"),
         ("f.csv", "image,x,y\n", r"f.csv:1: expected the columns image,x,y,width,.*; missing: width,height,x1"),
         ("f.csv", ",".join(annotation.CSV_COLUMNS) + "\na,1,2\n", r"f.csv:2: expected numbers"),
         ("f.xml", "<a>\n<b></a>", r"f.xml:2: not XML"),
