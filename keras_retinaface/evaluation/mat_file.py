@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 import zlib
 from collections.abc import Collection
 
@@ -60,7 +61,8 @@ class _File:
         if len(content) < _HEADER or content[126:128] not in (b"IM", b"MI"):
             raise _Damage(f"{len(content)} bytes without its header")
         self._order = "<" if content[126:128] == b"IM" else ">"
-        version = int(np.frombuffer(content, self._order + "u2", 1, 124)[0])
+        self._tag = struct.Struct(self._order + "II")
+        version = struct.unpack_from(self._order + "H", content, 124)[0]
         if version != 0x0100:
             raise _Damage(f"version {version:#x}")
         self._content, self._names = content, names
@@ -95,7 +97,7 @@ class _File:
         """Returns type and data of the element at a position, and where the next begins."""
         if position + 8 > len(content):
             raise _Damage(f"an end within the tag at byte {position}")
-        kind, size = (int(word) for word in np.frombuffer(content, self._order + "u4", 2, position))
+        kind, size = self._tag.unpack_from(content, position)
         if kind >> 16:  # a small one: size and type share a word, the data is the other
             kind, size, start, end = kind & 0xFFFF, kind >> 16, position + 4, position + 8
             if size > 4:
@@ -117,11 +119,11 @@ class _File:
         kind, flags, position = self._element(data, 0)
         if kind != _UINT32 or len(flags) != 8:
             raise _Damage("an array without its flags")
-        flag = int(np.frombuffer(flags, self._order + "u4", 1)[0])
+        flag = self._tag.unpack(flags)[0]
         kind, dimensions, position = self._element(data, position)
         if kind != _INT32 or len(dimensions) % 4 or not 8 <= len(dimensions) <= 4 * _MOST_DIMENSIONS:
             raise _Damage("an array without its dimensions")
-        shape = tuple(int(size) for size in np.frombuffer(dimensions, self._order + "i4"))
+        shape = struct.unpack(f"{self._order}{len(dimensions) // 4}i", dimensions)
         if min(shape) < 0 or math.prod(shape) > _MOST_BYTES:
             raise _Damage(f"an array of {shape}")
         kind, name, position = self._element(data, position)

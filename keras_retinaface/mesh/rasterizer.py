@@ -2,7 +2,8 @@
 
 The kernel in the wheel of tensorflow-graphics does not load on the TensorFlow versions that we support, but the wheel
 holds its sources. They are compiled at the first use into `$KERAS_RETINAFACE_CACHE`, or else
-`$XDG_CACHE_HOME/keras_retinaface` (`~/.cache/keras_retinaface`), one file for each TensorFlow, compiler and source.
+`$XDG_CACHE_HOME/keras_retinaface` (`~/.cache/keras_retinaface`), one file for each TensorFlow, compiler and source. What
+is loaded from there runs, so a folder that other users can write, or that lies in one, is not used.
 Whatever goes wrong on that way is logged as a warning and leads to the plain-TensorFlow rule, which is slower.
 """
 
@@ -15,6 +16,7 @@ import importlib.util
 import os
 import pathlib
 import shutil
+import stat
 import subprocess
 
 import tensorflow as tf
@@ -187,9 +189,12 @@ def _load_or_build():
     content = b"".join((sources / name).read_bytes() for name in _SOURCES)
     key = hashlib.sha256(content + repr((tf.version.VERSION, tf.version.GIT_VERSION, compiler, options)).encode())
     library = cache_folder() / f"rasterizer-{tf.version.VERSION}-{key.hexdigest()[:16]}.so"
-    library.parent.mkdir(parents=True, exist_ok=True)
+    _make_own(library.parent)
     with _lock(library.with_suffix(".lock")):
-        if library.exists():
+        if os.path.lexists(library):
+            if library.is_symlink():
+                raise PermissionError(f"{library} must be a file, not a link")
+            _check_own(library)
             try:
                 return tf.load_op_library(str(library))
             except (OSError, tf.errors.OpError) as error:
@@ -203,6 +208,7 @@ def _load_or_build():
             done = subprocess.run(command, capture_output=True, text=True, timeout=_BUILD_SECONDS, check=False)
             if done.returncode:
                 raise OSError(f"{compiler} failed with status {done.returncode}: {done.stderr.strip()[-500:]}")
+            built.chmod(0o700)
         return tf.load_op_library(str(library))
 
 
@@ -213,6 +219,59 @@ def cache_folder() -> pathlib.Path:
         return pathlib.Path(own)
     base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     return pathlib.Path(base) / "keras_retinaface"
+
+
+def _make_own(folder: pathlib.Path) -> None:
+    """Makes the folder, private to this user, and checks it and every folder above it.
+
+    Raises:
+        PermissionError: if another user could put a library there, which this process would load.
+    """
+    folder = pathlib.Path(os.path.abspath(folder))
+    missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+    for path in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+    real = pathlib.Path(os.path.realpath(folder))
+    # The folder, and whatever is passed on the way to it, whether by links or not.
+    for path in {*folder.parents, *real.parents}:
+        _check_own(path, may_be_sticky=True)
+    for path in (folder, real):
+        _check_own(path)
+
+
+def _check_own(path: pathlib.Path, *, may_be_sticky: bool = False) -> None:
+    """Raises an error if someone else than this user or root can change what stands at a path."""
+    if not hasattr(os, "getuid"):
+        return  # Windows keeps a user's folders to the user
+    status = os.lstat(path)
+    is_shared = bool(status.st_mode & stat.S_IWOTH) or (
+        status.st_mode & stat.S_IWGRP and not _is_private(status.st_gid)
+    )
+    if stat.S_ISLNK(status.st_mode):
+        is_shared = False  # the mode of a link says nothing; the folder that it is in is looked at, and its target
+    elif may_be_sticky and status.st_mode & stat.S_ISVTX:
+        is_shared = False  # as /tmp: others add there, but move or remove only what is their own
+    elif stat.S_ISREG(status.st_mode) and status.st_nlink != 1:
+        is_shared = True  # it has another name, where others may write
+    if is_shared or status.st_uid not in (0, os.getuid()):
+        raise PermissionError(
+            "the cache of the compiled rasterizer ($KERAS_RETINAFACE_CACHE) must be a folder that nobody else can "
+            f"write, in such folders. Received: {path} ({stat.filemode(status.st_mode)}, user {status.st_uid})"
+        )
+
+
+def _is_private(group: int) -> bool:
+    """Whether a group is this user's alone, as many systems give one to each."""
+    import grp
+    import pwd
+
+    try:
+        user = pwd.getpwuid(os.getuid())
+        entry = grp.getgrgid(group)
+    except KeyError:
+        return False
+    return group == user.pw_gid and entry.gr_name == user.pw_name and not set(entry.gr_mem) - {user.pw_name}
 
 
 def _source_folder():
@@ -231,6 +290,8 @@ def _lock(path):
         # Not a POSIX system: two processes may build at once, and the last move wins.
         yield
         return
-    with open(path, "w") as file:
+    # Never through a link, which would empty what it names.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    with open(descriptor, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -120,3 +120,51 @@ def test_two_processes_build_once_over_a_broken_library(tmp_path):
     library.write_bytes(b"not a library")
     out, errors = start().communicate()
     assert "loaded True" in out and "does not load and is built again" in errors
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="users are POSIX's")
+def test_a_cache_that_others_can_write_is_refused(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("KERAS_RETINAFACE_CACHE", str(tmp_path / "cache"))
+
+    def attempt():
+        rasterizer.load_kernel.cache_clear()
+        caplog.clear()
+        rasterizer.load_kernel()
+        return caplog.text
+
+    (tmp_path / "cache").mkdir()
+    for mode in (0o777, 0o1777, 0o757):
+        (tmp_path / "cache").chmod(mode)
+        assert f"Received: {tmp_path / 'cache'} (d" in attempt()
+        assert not list((tmp_path / "cache").iterdir())
+    (tmp_path / "cache").chmod(0o700)
+    tmp_path.chmod(0o777)  # the folder could be replaced
+    assert f"Received: {tmp_path} (d" in attempt()
+    tmp_path.chmod(0o700)
+    (tmp_path / "cache").rmdir()
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    (tmp_path / "cache").symlink_to(tmp_path / "open")
+    assert f"Received: {tmp_path / 'open'} (d" in attempt()
+    rasterizer.load_kernel.cache_clear()
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="users are POSIX's")
+def test_a_library_that_others_can_write_is_not_loaded(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("KERAS_RETINAFACE_CACHE", str(tmp_path))
+    monkeypatch.setenv("CXX", "no_such_compiler")
+    rasterizer.load_kernel.cache_clear()
+    rasterizer.load_kernel()
+    (lock,) = tmp_path.glob("*.lock")
+    library = lock.with_suffix(".so")
+    library.write_bytes(b"not a library")
+    library.chmod(0o666)
+    rasterizer.load_kernel.cache_clear()
+    caplog.clear()
+    assert rasterizer.load_kernel() is None and f"Received: {library} (-rw-rw-rw-" in caplog.text
+    library.unlink()
+    library.symlink_to("elsewhere.so")
+    rasterizer.load_kernel.cache_clear()
+    caplog.clear()
+    assert rasterizer.load_kernel() is None and f"{library} must be a file, not a link" in caplog.text
+    rasterizer.load_kernel.cache_clear()
