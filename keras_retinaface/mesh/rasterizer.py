@@ -2,8 +2,8 @@
 
 The kernel in the wheel of tensorflow-graphics does not load on the TensorFlow versions that we support, but the wheel
 holds its sources. They are compiled at the first use into `$KERAS_RETINAFACE_CACHE`, or else
-`$XDG_CACHE_HOME/keras_retinaface` (`~/.cache/keras_retinaface`), one file for each TensorFlow, compiler and source. What
-is loaded from there runs, so a folder that other users can write, or that lies in one, is not used.
+`$XDG_CACHE_HOME/keras_retinaface` (`~/.cache/keras_retinaface`), one file for each TensorFlow, compiler and source.
+What is loaded from there runs, so a folder that other users can write, or that lies in one, is not used.
 Whatever goes wrong on that way is logged as a warning and leads to the plain-TensorFlow rule, which is slower.
 """
 

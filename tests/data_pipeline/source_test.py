@@ -8,8 +8,9 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
-from data_pipeline import coco, example, image_check, shard, source, wider_face
+from data_pipeline import coco, dataset, example, image_check, shard, source, wider_face
 from data_pipeline import record as record_lib
+from keras_retinaface import config as config_lib
 
 
 def _command(module, root, *flags):
@@ -269,3 +270,48 @@ def test_view_writes_pictures(folder, tmp_path, request):
         drawn.append((has_box, has_anchor, image.shape[1] > 96))
     assert all(has_box or not has_anchor for has_box, has_anchor, _ in drawn)
     assert all(has_anchor == has_panel for _, has_anchor, has_panel in drawn) and sum(row[1] for row in drawn) >= 2
+
+
+def test_the_order_of_shards_is_the_seeds_alone(folder, tmp_path):
+    path = shard.name(str(tmp_path / "train"), 0, 1)
+    with tf.io.TFRecordWriter(path) as writer:
+        for record in wider_face.read(str(folder / "label.txt")):
+            writer.write(example.serialize(record, (folder / record.image).read_bytes()))
+    opened = source.open(None, path)
+
+    def names(seed):
+        return [opened.parse(item)["image_name"].numpy() for _, item in opened.shuffled(seed, 0, 1, 0).take(14)]
+
+    orders = []
+    for global_seed in (None, 0, 7):  # 0, which a training with `--seed=0` sets, was an error
+        tf.random.set_seed(global_seed)
+        orders.append((names(0), names(0), names(1)))
+    tf.random.set_seed(None)
+    assert all(first == second == orders[0][0] and other == orders[0][2] for first, second, other in orders)
+    assert orders[0][0] != orders[0][2] and len(set(orders[0][0][:7])) == len(set(orders[0][0][7:])) == 7
+    assert orders[0][0][:7] != orders[0][0][7:]
+
+
+def test_options_that_nothing_heeds(folder, tmp_path):
+    label = str(folder / "label.txt")
+    with pytest.raises(ValueError, match="`annotations` must be a file .* Received: annotations=None"):
+        source.open(str(folder), None)
+    with pytest.raises(ValueError, match="`category` must be given with COCO JSON only. Received: 'face' with "):
+        source.open(str(folder), label, category="face")
+    with pytest.raises(ValueError, match="`landmarks` must not be given with drawn images. Received: landmarks='x'"):
+        source.open("synthetic:4", None, landmarks="x")
+    opened, config = source.open(str(folder), label), config_lib.Config()
+    for option in ({"landmarks": label}, {"on_bad_data": "skip"}, {"category": "face"}):
+        with pytest.raises(ValueError, match=f"`{next(iter(option))}` must be given to `source.open`"):
+            dataset.make_dataset(config, None, opened, **option)
+
+
+def test_a_damaged_first_record_is_named(folder, tmp_path):
+    path = shard.name(str(tmp_path / "train"), 0, 1)
+    with tf.io.TFRecordWriter(path) as writer:
+        writer.write(example.serialize(wider_face.read(str(folder / "label.txt"))[0], b"x" * 50))
+    content = bytearray((tmp_path / path).read_bytes())
+    content[40] ^= 4
+    (tmp_path / path).write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(f"{path}: record 0: expected a whole record. Received: ")):
+        source.open(None, path)
