@@ -199,13 +199,14 @@ def _check_title(title: str, where: str, name: str, known: frozenset[str]) -> No
     parts = title.strip().replace("\\", "/").split("/")
     stem, suffix = os.path.splitext(parts[-1])
     stem = stem if suffix.lower() in IMAGE_SUFFIXES else parts[-1]
-    event, _, image = name.rpartition("/")
-    # The title may leave folders out; it speaks of those that it names.
-    folders = event.split("/") if event else []
-    if len(parts) > 1:
-        folders = [*folders[: max(0, len(folders) - len(parts) + 1)], *parts[-1 - max(1, len(folders)) : -1]]
-    said = "/".join([*folders, stem])
-    if said != name and (said in known or stem == image):
+    own = name.split("/")
+    # A title may leave folders out, or have those above the event.
+    wanted = [*parts[:-1], stem][-2:]
+    if own[-len(wanted) :] == wanted[-len(own) :]:
+        return
+    said = "/".join(wanted if len(wanted) > 1 else [*own[:-1], stem])
+    is_known = said in known or any(other.endswith(f"/{said}") for other in known)
+    if is_known or stem == own[-1]:
         raise ValueError(f"{where}:1: the file is that of {name}, but its first line names {said}")
 
 

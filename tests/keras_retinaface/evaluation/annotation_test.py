@@ -74,3 +74,37 @@ def test_faults_are_named_with_file_and_line(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=message):
         annotation.read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("<!DOCTYPE a [<!ENTITY b 'c'>]>\n<a>&b;</a>", "f.xml:1: expected no document type: entities are not read"),
+        (
+            "<d>\n<image file='a.jpg'>\n<box top='1' left='2' width='x' height='4'/></image></d>",
+            "f.xml:3: expected <box>",
+        ),
+        (
+            "<d><image file='../a.jpg'/></d>",
+            "f.xml:1: expected <image .*inside the folder of images. Received: '../a.jpg'",
+        ),
+        ("<a>" * 40 + "</a>" * 40, "f.xml:1: expected <image>, <box> and <part>. Received: .*32 deep"),
+        ("<?xml version='1.0' encoding='no-such'?><a/>", "f.xml:1: not XML"),
+    ],
+)
+def test_xml_that_is_refused(tmp_path, text, message):
+    (tmp_path / "f.xml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        annotation.read(tmp_path / "f.xml")
+
+
+def test_marks_do_not_hide_the_first_column(tmp_path):
+    row = "a.jpg,0,0,5,5" + ",1" * 10
+    (tmp_path / "f.csv").write_text(",".join(annotation.CSV_COLUMNS) + f"\n{row}\n", encoding="utf-8-sig")
+    assert annotation.read(tmp_path / "f.csv")[0].image == "a.jpg"
+
+
+def test_an_image_twice_is_told(tmp_path):
+    (tmp_path / "label.txt").write_text("# a.jpg\n1 2 3 4\n# a.jpg\n5 6 7 8\n")
+    with pytest.raises(ValueError, match="label.txt:3: expected every image once; first in line 1. Received: 'a.jpg'"):
+        annotation.read(tmp_path / "label.txt")

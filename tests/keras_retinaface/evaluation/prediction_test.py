@@ -102,3 +102,37 @@ def test_write_rejects_what_it_cannot_mean(tmp_path):
     with pytest.raises(ValueError, match="must be finite. Received: .*inf"):
         prediction.write(tmp_path, NAMES[0], np.array([[1, 2, 3, np.inf, 0.5]]))
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a", "e/a", "a/b/c/d/a"])
+def test_names_of_any_number_of_parts(tmp_path, name):
+    rows = np.array([[1.0, 2, 3, 4, 0.5]])
+    prediction.write(tmp_path, name, rows)
+    read, missing = prediction.read(tmp_path, [name, "other/b", "c"])
+    np.testing.assert_array_equal(read[name], rows)
+    assert missing == ["other/b", "c"]
+    # Titles may name the image alone, or with its folders; those of another image are told.
+    path = tmp_path / f"{name}.txt"
+    for title in ("a.jpg", f"{name}.jpg"):
+        path.write_text(f"{title}\n1\n1 2 3 4 0.5\n")
+        assert len(prediction.read(tmp_path, [name])[0][name]) == 1
+    path.write_text("other/b.jpg\n1\n1 2 3 4 0.5\n")
+    with pytest.raises(ValueError, match=r"a.txt:1: the file is that of .*, but its first line names other/b"):
+        prediction.read(tmp_path, [name, "other/b"])
+    with pytest.raises(FileNotFoundError, match="holds none of 1 files"):
+        prediction.read(tmp_path, ["no/such/name"])
+
+
+@pytest.mark.parametrize("name", ["../a", "/tmp/a", "e/../../a"])
+def test_nothing_is_written_outside(tmp_path, name):
+    with pytest.raises(ValueError, match="`name` must be a name inside the folder of images. Received: "):
+        prediction.write(tmp_path / "in", name, np.zeros((0, 5)))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("word", ["1_0", "٣", "nan", "9" * 5000, "1e400"])
+def test_odd_numbers_are_told(word):
+    with pytest.raises(ValueError, match="^p.txt:3: expected "):
+        prediction.parse(f"a\n1\n{word} 2 3 4 0.5\n", where="p.txt")
+    with pytest.raises(ValueError, match="^p.txt:2: expected the number of rows. Received: "):
+        prediction.parse(f"a\n{word}\n1 2 3 4 0.5\n", where="p.txt")
