@@ -69,7 +69,9 @@ def read(
             faces[image_id].append(face)
     bad_data.num_skipped += sum(image["id"] in faulty for image in content["images"])
     records = [
-        record_lib.make(image["file_name"], faces[image["id"]], f"{name}: image {image['id']}")
+        record_lib.make(
+            image["file_name"], faces[image["id"]], f"{name}: image {annotation_text.cut(str(image['id']))}"
+        )
         for image in content["images"]
         if image["id"] not in faulty
     ]
@@ -81,7 +83,7 @@ def _load(path: str, name: str) -> dict:
     try:
         content = json.loads(annotation_text.read(path), parse_int=_whole)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{name}:{error.lineno}: expected JSON. Received: {error.msg}") from error
+        raise ValueError(f"{name}:{error.lineno}: expected JSON. Received: {annotation_text.cut(error.msg)}") from error
     except RecursionError:
         raise ValueError(f"{name}: expected JSON of COCO. Received: lists or objects hundreds deep") from None
     if not isinstance(content, dict) or not all(_is_list_of_dicts(content.get(key)) for key in _LISTS):
@@ -122,10 +124,18 @@ def _choose_categories(content: dict, name: str, category: str | None) -> tuple[
         chosen = next((choice for choice in choices if choice), set())
     if not chosen:
         names = annotation_text.shorten([entry["name"] for entry in entries])
-        kind = f"a category named {_FACE!r} among several" if category is None else f"a category {category!r}"
+        kind = (
+            f"a category named {_FACE!r} among several"
+            if category is None
+            else f"a category {annotation_text.shorten(category)}"
+        )
         raise ValueError(f"{name}: expected {kind}. Received: {names}; --category chooses one")
     if len(entries) > 1:
-        titles = [f"{e['name']!r} (id {e['id']}, {used[e['id']]} annotations)" for e in entries if e["id"] in chosen]
+        titles = [
+            f"{annotation_text.shorten(e['name'])} (id {e['id']}, {used[e['id']]} annotations)"
+            for e in entries
+            if e["id"] in chosen
+        ]
         logging.info("%s: of %d categories taking %s", name, len(entries), ", ".join(titles))
     return chosen, known
 
@@ -136,8 +146,9 @@ def _repeated_ids(images: list[dict], name: str, bad_data: record_lib.BadData) -
     repeated = set()
     for image in images:
         if image["id"] in first:
-            where = f"{name}: image {image['id']}"
-            bad_data.add(where, f"an `id` of its own for every image; {first[image['id']]} has it", image["file_name"])
+            other = annotation_text.cut(first[image["id"]])
+            where = f"{name}: image {annotation_text.cut(str(image['id']))}"
+            bad_data.add(where, f"an `id` of its own for every image; {other} has it", image["file_name"])
             repeated.add(image["id"])
         first.setdefault(image["id"], image["file_name"])
     return repeated
@@ -148,7 +159,7 @@ def _bad_names(images: list[dict], name: str, bad_data: record_lib.BadData) -> s
     bad = set()
     for image in images:
         if expected := annotation_text.name_fault(image["file_name"]):
-            bad_data.add(f"{name}: image {image['id']}", expected, image["file_name"])
+            bad_data.add(f"{name}: image {annotation_text.cut(str(image['id']))}", expected, image["file_name"])
             bad.add(image["id"])
     return bad
 

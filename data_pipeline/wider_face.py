@@ -75,7 +75,7 @@ class _Reader:
         count_number, text = self._take()
         count = annotation_text.whole(text)
         if count is None:
-            return self._fault(count_number, f"the number of faces in {name}", text)
+            return self._fault(count_number, f"the number of faces in {annotation_text.cut(name)}", text)
         if expected := annotation_text.name_fault(name):
             self._fault(number, expected, name)
         faces, is_good = [], not expected

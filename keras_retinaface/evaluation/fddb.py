@@ -60,7 +60,7 @@ def read_ellipses(directory: str | os.PathLike) -> dict[str, np.ndarray]:
     for path in paths:
         for name, rows in _read_blocks(path, (ELLIPSE_COLUMNS,)).items():
             if name in faces:
-                raise ValueError(f"{path}: expected every image in one fold. Received: {name}")
+                raise ValueError(f"{path}: expected every image in one fold. Received: {annotation_text.shorten(name)}")
             faces[name] = rows[:, :5]
     return faces
 
@@ -188,7 +188,8 @@ def _read_blocks(path, columns: tuple[int, ...]) -> dict[str, np.ndarray]:
             annotation_text.fail(f"{path}:{number}", "every image once", name)
         count = annotation_text.whole(_line(lines, number).strip())
         if count is None:
-            annotation_text.fail(f"{path}:{number + 1}", f"the number of rows of {name}", _line(lines, number))
+            expected = f"the number of rows of {annotation_text.cut(name)}"
+            annotation_text.fail(f"{path}:{number + 1}", expected, _line(lines, number))
         rows = []
         for line in range(number + 1, number + 1 + count):
             row = annotation_text.numbers(_line(lines, line))

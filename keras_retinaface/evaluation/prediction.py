@@ -207,6 +207,7 @@ def _check_title(title: str, where: str, name: str, known: frozenset[str]) -> No
     said = "/".join(wanted if len(wanted) > 1 else [*own[:-1], stem])
     is_known = said in known or any(other.endswith(f"/{said}") for other in known)
     if is_known or stem == own[-1]:
+        said = annotation_text.cut(said)
         raise ValueError(f"{where}:1: the file is that of {name}, but its first line names {said}")
 
 

@@ -122,9 +122,16 @@ def is_image(text: str) -> bool:
 
 def shorten(received: object) -> str:
     """Returns what was received for a message, at most some sixty letters, on one line."""
-    text = received if isinstance(received, str) else str(received)
-    cut = text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
-    return repr(cut) if isinstance(received, str) else cut
+    return repr(_cut(received)) if isinstance(received, str) else cut(str(received))
+
+
+def cut(name: str) -> str:
+    """Returns a name as it stands in a message without quotes: as `shorten`."""
+    return "".join(letter if letter.isprintable() else "?" for letter in _cut(name))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
 
 
 def fail(where: str, expected: str, received: object) -> None:
