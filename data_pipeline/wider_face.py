@@ -7,7 +7,7 @@ import os
 from data_pipeline import record as record_lib
 from keras_retinaface.formats import annotation_text
 
-_OFFICIAL_ROW = "10 numbers: x y w h blur expression illumination invalid occlusion pose"
+_OFFICIAL_ROW = "10 numbers: x y w h blur expression illumination invalid occlusion pose, none over 1e7"
 
 
 def read(path: str, bad_data: record_lib.BadData | None = None) -> list[record_lib.Record]:

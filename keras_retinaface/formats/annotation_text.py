@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 NUM_POINTS = 5
 # Pixels. No picture is that wide, and beyond 2^24 float32 has no whole numbers.
 LARGEST = 1e7
-LABEL_ROW = "4 numbers, or 19 and more: x y w h [5 x (x y flag)] [quality]"
+LABEL_ROW = "4 numbers, or 19 and more: x y w h [5 x (x y flag)] [quality], none over 1e7"
 # A row may have columns of forks at its end, but two rows on one line have lost their line break.
 _FEWEST, _MOST = 19, 37
 _LONGEST_NUMBER, _LONGEST_SHOWN = 64, 60

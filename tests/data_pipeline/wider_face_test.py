@@ -64,8 +64,8 @@ def test_label_worked_example(tmp_path):
     assert dummy.num_faces == 0
 
 
-_OFFICIAL_ROW = "10 numbers: x y w h blur expression illumination invalid occlusion pose"
-_LABEL_ROW = "4 numbers, or 19 and more: x y w h [5 x (x y flag)] [quality]"
+_OFFICIAL_ROW = "10 numbers: x y w h blur expression illumination invalid occlusion pose, none over 1e7"
+_LABEL_ROW = "4 numbers, or 19 and more: x y w h [5 x (x y flag)] [quality], none over 1e7"
 _GOOD = "good.jpg\n1\n1 2 3 4 0 0 0 0 0 0\n"
 
 
