@@ -18,6 +18,8 @@ from keras_retinaface.weights import arrays, shipped
 METRICS = ("loss", "class_loss", "box_loss", "landmark_loss", "recall")
 # With a dense head; the error is the mean absolute difference of colours over covered pixels, 0..1.
 DENSE_METRICS = ("dense_loss", "dense_error")
+# Its place among the arguments of `fit` after `x`.
+_SHUFFLE = 8
 _TARGET_SHAPES = {
     "state": [None, None],
     "box_deltas": [None, None, 4],
@@ -104,7 +106,10 @@ class RetinaFace(keras.Model):
 
     def fit(self, x=None, *arguments, **options):
         """Trains as `keras.Model.fit` does; `x` may be any iterator over `(images, targets)` batches too."""
-        options["validation_data"] = _as_generator(options.get("validation_data"))
+        if "validation_data" in options:
+            options["validation_data"] = _as_generator(options["validation_data"])
+        if isinstance(x, collections.abc.Iterator) and len(arguments) < _SHUFFLE:
+            options.setdefault("shuffle", False)  # Keras 3 warns of its own default
         return super().fit(_as_generator(x), *arguments, **options)
 
     def train_step(self, data):
