@@ -16,6 +16,7 @@ from tensorflow.python.framework import convert_to_constants
 from keras_retinaface import atomic
 from keras_retinaface import config as config_lib
 from keras_retinaface.export import byte_input, channel_ranges, container, int8
+from keras_retinaface.geometry import encoded_image
 from keras_retinaface.inference import detector, runtime, saved_model_file
 from keras_retinaface.layers import deform_conv
 from keras_retinaface.network import serving
@@ -27,29 +28,40 @@ SIGNATURES = {(480, 640): "vga", (720, 1280): "hd", (1080, 1920): "full_hd"}
 # no time, and there much of its error is made. Of the heads the scores, because 256 places make equals of faces.
 FLOAT_LAYERS = ("subtract_mean", "stage1_0*", "stage1_1*", "stage1_2*", "class_*")
 _LICENCE = "Apache-2.0"
-# Side in pixels of what stands for an image that cannot be read: the smallest that the network takes.
-_BLANK_SIDE = 32
 # What is exported is not trained any more, and tracing the gradients of deformable convolutions takes minutes.
 SAVE_OPTIONS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
 
 
-def saved_model(model, path: str | os.PathLike, detection: config_lib.Detection) -> None:
+def saved_model(
+    model,
+    path: str | os.PathLike,
+    detection: config_lib.Detection,
+    *,
+    max_pixels: int = encoded_image.MAX_PIXELS,
+) -> None:
     """Writes a SavedModel that takes any batch, height and width; it replaces `path` whole or not at all.
 
     Args:
         model: a RetinaFace.
         path: of the directory.
         detection: thresholds and limits, fixed in the export.
+        max_pixels: height times width of the largest file that `serve_jpeg` decodes.
 
     Signatures: `serving_default` takes `image` uint8 `[B, H, W, 3]`, RGB; `serve_jpeg` takes `image_bytes` string
-    `[B]`, files of any mix of sizes, and pads them to the largest. Both give what `decoding.decode` gives, in each
-    image's own pixels; `serve_jpeg` also `is_broken` bool `[B]`, for files that could not be read and have no faces.
+    `[B]`, JPEG or PNG files of any mix of sizes, turns them upright (EXIF, as `Detector` does) and pads them to the
+    largest. Both give what `decoding.decode` gives, in each upright image's own pixels; `serve_jpeg` also `is_broken`
+    bool `[B]`, for files that could not be read, or are too large, and have no faces.
+
+    Raises:
+        ValueError: if `max_pixels` is not positive.
     """
+    if max_pixels < 1:
+        raise ValueError(f"`max_pixels` must be 1 or more. Received: max_pixels={max_pixels}")
     serve = serving.make(model, detection, batch_size=None)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def serve_jpeg(image_bytes):
-        images, is_broken = _decode_padded(image_bytes)
+        images, is_broken = serving.decode_padded(image_bytes, max_pixels)
         outputs = serve(images)
         # A blank image has no face; but that is what a network says, and this is what callers count on.
         outputs = {name: tf.where(_like(is_broken, rows), tf.zeros_like(rows), rows) for name, rows in outputs.items()}
@@ -209,32 +221,6 @@ def _iou(box: np.ndarray, other: np.ndarray) -> float:
     size = np.maximum(np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2]), 0.0)
     union = np.prod(box[2:] - box[:2]) + np.prod(other[2:] - other[:2]) - np.prod(size)
     return float(np.prod(size) / union) if union > 0 else 0.0
-
-
-def _decode_padded(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes JPEG or PNG files and pads them at right and bottom to one size.
-
-    Args:
-        image_bytes: string `[B]`.
-
-    Returns:
-        uint8 `[B, H, W, 3]` and bool `[B]`, which of them could not be read; those are one colour.
-    """
-    blank = tf.tile(tf.constant([[detector.PADDING]], tf.uint8), [_BLANK_SIDE, _BLANK_SIDE, 1])
-
-    def decode(content):
-        # Reads PNG too. TensorFlow's default is a faster, coarser transform than other readers use.
-        return tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
-
-    def decode_or_blank(content):
-        # A graph has no other way to go on behind an op that fails than a dataset that leaves out what failed.
-        found = tf.data.Dataset.from_tensors(content).map(decode).ignore_errors()
-        image, is_broken = found.reduce((blank, True), lambda _, image: (image, False))
-        return tf.RaggedTensor.from_tensor(image, ragged_rank=1), is_broken
-
-    spec = tf.RaggedTensorSpec([None, None, 3], tf.uint8, ragged_rank=1)
-    images, is_broken = tf.map_fn(decode_or_blank, image_bytes, fn_output_signature=(spec, tf.TensorSpec([], tf.bool)))
-    return images.to_tensor(default_value=tf.constant(detector.PADDING, tf.uint8)), is_broken
 
 
 def _like(flags: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:

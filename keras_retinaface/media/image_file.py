@@ -22,7 +22,7 @@ import pathlib
 import threading
 import warnings
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import PIL
@@ -101,23 +101,78 @@ def read(path: str | os.PathLike, *, max_pixels: int | None = None) -> np.ndarra
             many; these are refused before memory is taken. Odd metadata is no reason.
     """
     path = pathlib.Path(path)
-    try:
+    with _as_image_errors(path):
         if path.is_dir():
             raise ImageError(f"{path}: expected a file. Received: a folder")
         if not path.is_file():
             raise ImageError(f"{path}: no such file")
-        with _quiet(), open(path, "rb") as file:
-            num_bytes = os.fstat(file.fileno()).st_size
-            if not num_bytes:
-                raise ImageError(f"{path}: the file is empty")
-            return _read(file, path, pixel_limit(num_bytes, max_pixels))
+        with open(path, "rb") as file:
+            return _read(file, path, os.fstat(file.fileno()).st_size, max_pixels)
+
+
+def decode(content: bytes, name: str | os.PathLike, *, max_pixels: int | None = None) -> np.ndarray:
+    """Reads an image as `read` does, from the bytes of its file.
+
+    Args:
+        content: of the file.
+        name: of it, for messages.
+        max_pixels: as for `read`.
+
+    Returns:
+        uint8 `[H, W, 3]`, RGB.
+
+    Raises:
+        ImageError: as `read`.
+    """
+    with _as_image_errors(name):
+        return _read(io.BytesIO(content), name, len(content), max_pixels)
+
+
+class Header(NamedTuple):
+    """What an image file says of itself before its pixels are read.
+
+    Attributes:
+        format: as Pillow calls it: `JPEG`, `PNG` ...
+        height: of the upright image, pixels.
+        width: of the upright image, pixels.
+        orientation: 1 to 8, as EXIF counts them; 1 is upright, from 5 on height and width are exchanged in the file.
+        is_plain: whether it is a JPEG of one or three channels, of which all decoders make the same pixels.
+    """
+
+    format: str
+    height: int
+    width: int
+    orientation: int
+    is_plain: bool
+
+
+def read_header(content: bytes, name: str | os.PathLike) -> Header:
+    """Reads size and orientation of an image without decoding it; arguments and errors as for `decode`."""
+    with _as_image_errors(name), _pillow_limit(MAX_PIXELS), _open(io.BytesIO(content), name) as image:
+        if image.format == "PNG" and b"eXIf" in content:
+            image.load()  # the orientation may stand behind the pixels
+        orientation = _orientation(image)
+        width, height = image.size if orientation < 5 else image.size[::-1]
+        is_plain = image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB")
+        return Header(image.format, height, width, orientation, is_plain)
+
+
+@contextlib.contextmanager
+def _as_image_errors(name: str | os.PathLike) -> Iterator[None]:
+    """Makes whatever a decoder raises an error that names the file, and lets nobody else hear of it."""
+    try:
+        with _quiet():
+            yield
     except ImageError:
         raise
     except Exception as error:  # decoders raise struct.error, TypeError, RuntimeError, zlib.error, MemoryError, ...
-        raise ImageError(f"{path}: not a readable image: {_in_one_line(error)}") from error
+        raise ImageError(f"{name}: not a readable image: {_in_one_line(error)}") from error
 
 
-def _read(file: BinaryIO, path: pathlib.Path, limit: int) -> np.ndarray:
+def _read(file: BinaryIO, path: str | os.PathLike, num_bytes: int, max_pixels: int | None) -> np.ndarray:
+    if not num_bytes:
+        raise ImageError(f"{path}: the file is empty")
+    limit = pixel_limit(num_bytes, max_pixels)
     try:
         try:
             return _decode(file, path, limit)
@@ -143,7 +198,7 @@ def _read(file: BinaryIO, path: pathlib.Path, limit: int) -> np.ndarray:
             raise error from None
 
 
-def _decode(file: BinaryIO, path: pathlib.Path, limit: int) -> np.ndarray:
+def _decode(file: BinaryIO, path: str | os.PathLike, limit: int) -> np.ndarray:
     with _open(file, path) as image:
         width, height = image.size
         if width * height > limit:
@@ -162,7 +217,7 @@ def _too_many(limit: int) -> str:
     return f"expected at most {limit:,} pixels from a file of its size (--max_pixels)."
 
 
-def _open(file: BinaryIO, path: pathlib.Path) -> Image.Image:
+def _open(file: BinaryIO, path: str | os.PathLike) -> Image.Image:
     """Opens by content; reads the header alone."""
     start = file.read(32)
     file.seek(0)
@@ -196,7 +251,7 @@ def _orientation(image: Image.Image) -> int:
     return 1
 
 
-def _to_rgb(image: Image.Image, path: pathlib.Path) -> np.ndarray:
+def _to_rgb(image: Image.Image, path: str | os.PathLike) -> np.ndarray:
     if image.mode == "F":
         raise ImageError(f"{path}: expected 8 or 16 bits a channel. Received: floating-point pixels")
     if image.mode in _SIXTEEN_BIT:

@@ -14,6 +14,7 @@ from keras_retinaface.export import container, tflite
 from keras_retinaface.inference import detector
 from keras_retinaface.media import image_file
 from keras_retinaface.network import model as model_lib
+from tests import pictures
 
 DETECTION = config_lib.Detection()
 
@@ -115,6 +116,21 @@ def test_encoded_images_of_any_mix_and_broken_ones_are_one_batch(serve_jpeg, pho
     np.testing.assert_allclose(found["boxes"][0], alone["boxes"][0], atol=0.1)
     only_broken = serve_jpeg(image_bytes=tf.constant(broken[:1]))
     assert only_broken["count"] == 0 and bool(only_broken["is_broken"])
+
+
+@pytest.mark.slow
+def test_photos_of_every_orientation_have_the_faces_that_detection_finds(model, serve_jpeg, photos):
+    astronaut = image_file.read(photos / "astronaut.png")[:300, 60:400]
+    files = [pictures.turned(astronaut, number, quality=95) for number in pictures.ORIENTATIONS]
+    files += [pictures.turned(astronaut, number, "PNG", ">") for number in pictures.ORIENTATIONS]
+    found = serve_jpeg(image_bytes=tf.constant(files))
+    reference = detector.Detector(model)
+    for row, content in enumerate(files):
+        (face,) = reference.detect(image_file.decode(content, "photo"))
+        assert found["count"][row] == 1
+        np.testing.assert_allclose(found["boxes"][row, 0], face.box, atol=0.05)
+        np.testing.assert_allclose(found["landmarks"][row, 0], face.landmarks, atol=0.05)
+        np.testing.assert_allclose(found["scores"][row, 0], face.score, atol=1e-4)
 
 
 @pytest.mark.slow

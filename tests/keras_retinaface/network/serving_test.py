@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_retinaface.inference import detector
+from keras_retinaface.network import serving
+from tests import pictures
+
+
+@pytest.fixture(scope="module")
+def decode():
+    signature = [tf.TensorSpec([None], tf.string)]
+    return tf.function(lambda files: serving.decode_padded(files, 10_000), input_signature=signature)
+
+
+def test_files_past_the_limit_cost_only_themselves(decode):
+    small, limit, bomb = (
+        pictures.encode(np.zeros((*size, 3), np.uint8)) for size in ((40, 50), (100, 100), (1, 10_001))
+    )
+    images, is_broken = decode([small, bomb, limit, bomb[:60]])
+    np.testing.assert_array_equal(is_broken, [False, True, False, True])
+    assert images.shape == (4, 100, 100, 3)
+    np.testing.assert_array_equal(images[1], np.broadcast_to(detector.PADDING, (100, 100, 3)))
+    assert not images[0, :40, :50].numpy().any() and not images[2].numpy().any()
+
+
+def test_a_high_and_a_wide_image_are_not_padded_to_each_other(decode):
+    high, wide, small = (pictures.encode(np.zeros((*size, 3), np.uint8)) for size in ((5000, 2), (2, 5000), (40, 50)))
+    images, is_broken = decode([high, small, wide])
+    np.testing.assert_array_equal(is_broken, [True, False, True])
+    assert images.shape == (3, 40, 50, 3) and not images[1].numpy().any()
+    np.testing.assert_array_equal(images[0], np.broadcast_to(detector.PADDING, (40, 50, 3)))
+    # Alone it is read.
+    np.testing.assert_array_equal(decode([high])[1], [False])
+    images, is_broken = decode([high, wide])
+    assert images.shape == (2, 32, 32, 3) and is_broken.numpy().all()
