@@ -129,15 +129,13 @@ def _make_start(config: config_lib.Config, make_batches) -> object:
     return model
 
 
-def _make_validation(config: config_lib.Config, strategy):
+def _make_validation(config: config_lib.Config, strategy, opened):
     """Returns the batches whose losses are reported, or None."""
-    from data_pipeline import dataset, source
+    from data_pipeline import dataset
     from keras_retinaface.training import strategy as strategy_lib
 
-    if not _VAL_ANNOTATIONS.value:
+    if opened is None:
         return None
-    category = _CATEGORY.value if _VAL_ANNOTATIONS.value.endswith(".json") else None
-    opened = source.open(_VAL_IMAGES.value, _VAL_ANNOTATIONS.value, on_bad_data=_ON_BAD_DATA.value, category=category)
     make_batches = functools.partial(dataset.make_dataset, config, None, opened, training=False)
     return strategy_lib.distribute_whole(strategy, make_batches, config.training.batch_size, opened.num_records)
 
@@ -166,7 +164,9 @@ def _make_model(config: config_lib.Config, strategy, start, num_steps: int, resu
     return model
 
 
-def _make_observers(config: config_lib.Config, workdir, make_batches, position, start, settings, resumed, is_chief):
+def _make_observers(
+    config: config_lib.Config, workdir, make_batches, position, start, settings, resumed, is_chief, pictures
+):
     """Returns the callbacks that the flags describe."""
     from keras_retinaface.training import run, validation
 
@@ -179,9 +179,6 @@ def _make_observers(config: config_lib.Config, workdir, make_batches, position, 
             every=_VAL_EVERY.value,
             epochs=config.training.epochs,
         )
-    # Of TFRecords and drawn images there are no files to show.
-    folder = _VAL_IMAGES.value or _TRAIN_IMAGES.value or ""
-    pictures = validation.read_pictures(folder) if is_chief and os.path.isdir(folder) else []
     return run.make_callbacks(
         workdir,
         position,
@@ -191,9 +188,21 @@ def _make_observers(config: config_lib.Config, workdir, make_batches, position, 
         resumed=resumed,
         names_of=None if _DATA_SERVICE.value else functools.partial(_names_of, make_batches),
         measure_ap=measure_ap,
-        pictures=pictures,
+        pictures=validation.read_pictures(pictures) if is_chief else [],
         is_chief=is_chief,
     )
+
+
+def _find_pictures(*opened) -> list[str]:
+    """Returns the paths of images to show: those that annotations name, because a folder may hold anything."""
+    from keras_retinaface.media import image_file
+
+    for images in opened:
+        # Of TFRecords and drawn images there are no files to show.
+        if images is not None and getattr(images, "paths", None):
+            return images.paths
+    folder = _VAL_IMAGES.value or ""
+    return image_file.find(folder) if os.path.isdir(folder) else []
 
 
 def _names_of(make_batches, step: int) -> list[str]:
@@ -239,6 +248,12 @@ def _train(config: config_lib.Config, workdir: pathlib.Path) -> None:
         on_bad_data=_ON_BAD_DATA.value,
         category=_CATEGORY.value,
     )
+    val_opened = None
+    if _VAL_ANNOTATIONS.value:
+        category = _CATEGORY.value if _VAL_ANNOTATIONS.value.endswith(".json") else None
+        val_opened = source.open(
+            _VAL_IMAGES.value, _VAL_ANNOTATIONS.value, on_bad_data=_ON_BAD_DATA.value, category=category
+        )
     make_batches = functools.partial(dataset.make_dataset, config, None, opened, data_service=_DATA_SERVICE.value)
     batch_size, epochs = config.training.batch_size, config.training.epochs
     steps = _STEPS_PER_EPOCH.value or max(1, opened.num_records // batch_size)
@@ -252,10 +267,11 @@ def _train(config: config_lib.Config, workdir: pathlib.Path) -> None:
         return
     if is_chief:
         _write_run(workdir, config)
-    val_data = _make_validation(config, strategy)
+    val_data = _make_validation(config, strategy, val_opened)
     start = model_lib.RetinaFace(config) if resumed else _make_start(config, make_batches)
     model = _make_model(config, strategy, start, steps * epochs, resumed)
-    observers = _make_observers(config, workdir, make_batches, position, start, settings, resumed, is_chief)
+    pictures = _find_pictures(val_opened, opened)
+    observers = _make_observers(config, workdir, make_batches, position, start, settings, resumed, is_chief, pictures)
     logging.info(
         "training on %d images: %d epochs of %d steps of %d images on %d devices, %d weights",
         opened.num_records,
@@ -274,6 +290,9 @@ def _train(config: config_lib.Config, workdir: pathlib.Path) -> None:
         validation_data=val_data,
         verbose=(2 if os.environ.get("CI") else "auto") if is_chief else 0,
     )
+    for images in (opened, val_opened):
+        if images is not None:
+            images.bad_data.report_left_out()
     logging.info("wrote %s", workdir / "model.keras")
 
 

@@ -96,7 +96,7 @@ def measure_stages(config):
     samples = cached(dataset.make_samples(config, opened).take(num)).padded_batch(_BATCH_SIZE)
     stages = {
         "read file": (read, None),
-        "decode whole, for comparison": (seeded.map(lambda s, _: image_lib.decode(s["image_bytes"])), seeded),
+        "decode whole, for comparison": (seeded.map(lambda s, _: image_lib.decode(s["image_bytes"])[0]), seeded),
         "choose and decode crop": (seeded.map(lambda s, seed: augment.random_crop(s, settings, seed)), seeded),
         "flip": (cropped.map(lambda s, seed: augment.random_flip(s, settings, seed)), cropped),
         "colour": (cropped.map(lambda s, seed: augment.random_photometric(s, settings, seed)), cropped),

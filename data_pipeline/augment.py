@@ -69,7 +69,7 @@ def _crop_and_resize(
     sample = random_photometric(sample, config, seeds[2])
     sample = random_grey(sample, config, seeds[3])
     sample = random_resize(sample, image_size, seeds[4])
-    return {key: sample[key] for key in ("image", *FACE_KEYS)}
+    return {key: sample[key] for key in ("image", *FACE_KEYS, "fault") if key in sample}
 
 
 def _mosaic_of(samples: Sequence[Sample], config: config_lib.Augmentation, seed: tf.Tensor) -> Sample:
@@ -86,6 +86,9 @@ def mosaic(samples: Sequence[Sample]) -> Sample:
     size = tf.cast(tf.shape(images[0])[:2], tf.float32)
     rows = [tf.concat(images[:2], axis=1), tf.concat(images[2:], axis=1)]
     joined = {"image": tf.concat(rows, axis=0)}
+    if "fault" in samples[0]:
+        # The others are panels without faces where they cannot be read.
+        joined["fault"] = samples[0]["fault"]
     corners = [size[::-1] * tf.constant(corner) for corner in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0))]
     joined["boxes"] = tf.concat([s["boxes"] + tf.tile(c, [2]) for s, c in zip(samples, corners)], axis=0)
     joined["landmarks"] = tf.concat([s["landmarks"] + c for s, c in zip(samples, corners)], axis=0)
@@ -97,11 +100,12 @@ def mosaic(samples: Sequence[Sample]) -> Sample:
 def random_crop(sample: Sample, config: config_lib.Augmentation, seed: tf.Tensor) -> Sample:
     """Crops a window as `choose_window` finds it."""
     if "image" in sample:
-        size = tf.shape(sample["image"])[:2]
+        header, size = None, tf.shape(sample["image"])[:2]
     else:
-        size = image_lib.size(sample["image_bytes"])
+        header = image_lib.read_header(sample["image_bytes"])
+        size = tf.maximum(header.size, 1)
     window = choose_window(sample["boxes"], sample["is_ignored"], size, config, seed)
-    return crop(sample, window)
+    return crop(sample, window, header)
 
 
 def choose_window(
@@ -162,7 +166,7 @@ def choose_window(
     return tf.cast(tf.concat([start, extent], axis=0), tf.int32)
 
 
-def crop(sample: Sample, window: tf.Tensor) -> Sample:
+def crop(sample: Sample, window: tf.Tensor, header: image_lib.Header | None = None) -> Sample:
     """Cuts a window out of image and faces.
 
     Faces whose centre is inside stay, cut to the window. Of the others what is in sight stays as ignored: it is
@@ -171,9 +175,11 @@ def crop(sample: Sample, window: tf.Tensor) -> Sample:
     Args:
         sample: with `image`, or with `image_bytes`, of which only the window is decoded.
         window: int32 `[4]`: top, left, height, width, pixels; may leave the image.
+        header: of `image_bytes`, where it was read before.
 
     Returns:
-        The sample, its `image` of the window's size.
+        The sample, its `image` of the window's size. From `image_bytes` it also has `fault`, a string: what is wrong
+        with the file, of which then no face is left; empty if nothing is.
     """
     sample = dict(sample)
     if "image" in sample:
@@ -181,8 +187,9 @@ def crop(sample: Sample, window: tf.Tensor) -> Sample:
         sample["image"] = image_lib.crop(sample["image"], window)
     else:
         image_bytes = sample.pop("image_bytes")
-        size = image_lib.size(image_bytes)
-        sample["image"] = image_lib.decode_window(image_bytes, size, window)
+        header = image_lib.read_header(image_bytes) if header is None else header
+        size = header.size
+        sample["image"], sample["fault"] = image_lib.decode_window(image_bytes, header, window)
 
     corner = tf.cast(window[1::-1], tf.float32)  # (x, y)
     extent = tf.cast(window[:1:-1], tf.float32)
@@ -195,6 +202,8 @@ def crop(sample: Sample, window: tf.Tensor) -> Sample:
     high = tf.clip_by_value(high, limit_low, limit_high)
     is_inside = tf.reduce_all((centre >= limit_low) & (centre <= limit_high), axis=-1)
     stays = is_inside | tf.reduce_all(high > low, axis=-1)
+    if "fault" in sample:
+        stays &= sample["fault"] == ""
     sample["boxes"] = tf.concat([low, high], axis=-1)
     sample["landmarks"] = sample["landmarks"] - corner
     in_sight = (sample["landmarks"] >= limit_low) & (sample["landmarks"] <= limit_high)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import json
 import math
 import os
@@ -69,8 +70,11 @@ def read(
             faces[image_id].append(face)
     bad_data.num_skipped += sum(image["id"] in faulty for image in content["images"])
     records = [
-        record_lib.make(
-            image["file_name"], faces[image["id"]], f"{name}: image {annotation_text.cut(str(image['id']))}"
+        dataclasses.replace(
+            record_lib.make(
+                image["file_name"], faces[image["id"]], f"{name}: image {annotation_text.cut(str(image['id']))}"
+            ),
+            size=_size(image),
         )
         for image in content["images"]
         if image["id"] not in faulty
@@ -171,6 +175,12 @@ def _whole(digits: str) -> int | float:
 def _is_id(value: object, ids: object = None) -> bool:
     is_one = isinstance(value, (int, str)) and not isinstance(value, bool)
     return is_one and (ids is None or value in ids)
+
+
+def _size(image: dict) -> tuple[int, int] | None:
+    """Returns the (width, height) that an image is said to have, None where it is not said."""
+    size = image.get("width"), image.get("height")
+    return size if all(isinstance(side, int) and side > 0 for side in size) else None
 
 
 def _is_list_of_dicts(values: object) -> bool:

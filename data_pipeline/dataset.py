@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+from collections.abc import Callable
 
 import tensorflow as tf
 
 from data_pipeline import augment, source, target
 from data_pipeline import image as image_lib
+from data_pipeline import record as record_lib
 from keras_retinaface import config as config_lib
 
 # Images of a mosaic.
@@ -91,6 +94,7 @@ def make_dataset(
         start=start_step * batch_size,
         num_workers=num_workers,
         worker=worker,
+        has_python=not data_service,
     )
     batches = samples.padded_batch(batch_size, drop_remainder=training)
     batches = batches.map(encode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -119,6 +123,7 @@ def make_samples(
     start: int = 0,
     num_workers: int = 1,
     worker: int = 0,
+    has_python: bool = True,
 ) -> tf.data.Dataset:
     """Builds the samples that batches are made of; arguments as for `make_dataset`.
 
@@ -130,19 +135,24 @@ def make_samples(
         start: samples already seen.
         num_workers: hosts that share the images.
         worker: of these.
+        has_python: whether the samples are made in this process; others read JPEG and PNG only.
 
     Returns:
-        A dataset of dicts as `augment` describes them, with `image_name` string and `num_faces` int32 scalars.
+        A dataset of dicts as `augment` describes them, with `image_name` string and `num_faces` int32 scalars. An image
+        that cannot be decoded raises with its name or, where bad data is skipped, another one takes its place (in
+        validation: none), and the source's `bad_data` takes note.
     """
     if not 0 <= worker < num_workers:
         raise ValueError(f"`worker` must be in [0, num_workers). Received: worker={worker}, num_workers={num_workers}")
     if training:
-        raw = _shuffled(annotations, config, seed, start, num_workers, worker)
+        # Where an image may fail, the others of its group stand by.
+        is_grouped = bool(config.augmentation.mosaic_probability) or annotations.bad_data.skips
+        raw = _shuffled(annotations, is_grouped, seed, start, num_workers, worker)
     else:
         raw = annotations.in_order(num_workers, worker).skip(start)
         raw = raw.map(lambda position, item: (position, item[None]))
 
-    def load(position, items):
+    def load_one(position, items):
         sample = annotations.parse(items[0])
         if training:
             partners = [functools.partial(annotations.parse, item) for item in tf.unstack(items)[1:]]
@@ -153,14 +163,74 @@ def make_samples(
         sample["image"] = tf.ensure_shape(sample["image"], [*config.augmentation.image_size, 3])
         return sample
 
-    return raw.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    def load(position, items):
+        if annotations.bad_data.skips and has_python:
+            return _load_whole(functools.partial(load_one, position), items, annotations.bad_data, config.augmentation)
+        sample = load_one(position, items)
+        message = tf.strings.join([sample["image_name"], ": expected a whole image. Received: ", sample["fault"]])
+        with tf.control_dependencies([tf.debugging.Assert(sample["fault"] == "", [message])]):
+            return dict(sample, image=tf.identity(sample["image"]))
+
+    with contextlib.nullcontext() if has_python else image_lib.without_python():
+        samples = raw.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    if annotations.bad_data.skips:
+        # What no Python looked after is lost without a name; what was broken in validation is left out.
+        samples = samples.filter(lambda sample: sample["fault"] == "") if has_python else samples.ignore_errors(True)
+    return samples.map(lambda sample: {key: value for key, value in sample.items() if key != "fault"})
+
+
+def _load_whole(
+    load_one: Callable, items: tf.Tensor, bad_data: record_lib.BadData, config: config_lib.Augmentation
+) -> dict:
+    """Loads the first item that can be decoded, the last one in any case; the others become known to `bad_data`."""
+    num_items = items.shape[0]
+
+    def attempt(index, _):
+        sample = load_one(tf.gather(items, (tf.range(num_items) + index) % num_items))
+        is_whole = sample["fault"] == ""
+        note = tf.cond(
+            is_whole,
+            lambda: tf.constant(False),
+            lambda: tf.ensure_shape(
+                tf.numpy_function(_note(bad_data), [sample["image_name"], sample["fault"]], tf.bool), []
+            ),
+        )
+        with tf.control_dependencies([note]):
+            return tf.where(is_whole, num_items, index + 1), sample
+
+    if num_items == 1:
+        return attempt(tf.constant(0), None)[1]
+    specs = {
+        "image": ([*config.image_size, 3], tf.uint8),
+        "boxes": ([None, 4], tf.float32),
+        "landmarks": ([None, 5, 2], tf.float32),
+        "landmark_visible": ([None, 5], tf.bool),
+        "is_ignored": ([None], tf.bool),
+        "image_name": ([], tf.string),
+        "num_faces": ([], tf.int32),
+        "fault": ([], tf.string),
+    }
+    blank = {key: tf.zeros([side or 0 for side in shape], dtype) for key, (shape, dtype) in specs.items()}
+    shapes = tf.TensorShape([]), {key: tf.TensorShape(shape) for key, (shape, _) in specs.items()}
+    _, sample = tf.while_loop(
+        lambda index, _: index < num_items, attempt, (tf.constant(0), blank), shapes, parallel_iterations=1
+    )
+    return sample
+
+
+def _note(bad_data: record_lib.BadData) -> Callable:
+    def note(name, fault):
+        bad_data.leave_out(name.decode(), fault.decode())
+        return True
+
+    return note
 
 
 def _shuffled(
-    annotations: source.Source, config: config_lib.Config, seed: int, start: int, num_workers: int, worker: int
+    annotations: source.Source, is_grouped: bool, seed: int, start: int, num_workers: int, worker: int
 ) -> tf.data.Dataset:
-    """Returns endless pairs of a position and its items: one, or four for a mosaic, the first the position's own."""
-    if not config.augmentation.mosaic_probability:
+    """Returns endless pairs of a position and its items: one, or a group of four, the first the position's own."""
+    if not is_grouped:
         raw = annotations.shuffled(seed, start, num_workers, worker)
         return raw.map(lambda position, item: (position, item[None]))
     # Every item is the first of one sample and a partner in the three others of its group, so none is read twice.
@@ -177,7 +247,10 @@ def _sample_seed(seed: int, position: tf.Tensor) -> tf.Tensor:
 
 
 def _fit(sample: dict, config: config_lib.Augmentation) -> dict:
-    sample["image"] = image_lib.decode(sample.pop("image_bytes"))
+    sample["image"], sample["fault"] = image_lib.decode(sample.pop("image_bytes"))
+    has_no_fault = sample["fault"] == ""
+    for key in augment.FACE_KEYS:
+        sample[key] = tf.boolean_mask(sample[key], tf.fill(tf.shape(sample[key])[:1], has_no_fault))
     sample = augment.letterbox(sample, config.image_size)
     return augment.ignore_small(augment.to_uint8(sample), config.min_face)
 

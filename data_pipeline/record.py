@@ -31,6 +31,7 @@ class Record:
         landmark_visible: bool `[N, 5]`, whether a point is labelled and may be learnt, seen or guessed by an annotator.
         is_ignored: bool `[N]`, faces that are neither learnt nor background.
         where: `file:line` of the annotation, for messages.
+        size: (width, height) of the image as the annotation says it, pixels; None where it does not.
     """
 
     image: str
@@ -39,6 +40,7 @@ class Record:
     landmark_visible: np.ndarray
     is_ignored: np.ndarray
     where: str = ""
+    size: tuple[int, int] | None = None
 
     @property
     def num_faces(self) -> int:
@@ -85,6 +87,27 @@ class BadData:
         self._fails = on_bad_data == FAIL
         self.faults: list[str] = []
         self.num_skipped = 0
+        self.left_out: dict[str, str] = {}
+
+    @property
+    def skips(self) -> bool:
+        """Whether a fault costs its image and not the run."""
+        return not self._fails
+
+    def leave_out(self, image: str, fault: str) -> None:
+        """Takes note of an image that was found damaged in the middle of a run, once."""
+        if image in self.left_out:
+            return
+        self.left_out[image] = fault
+        if len(self.left_out) <= _MOST_LOGGED:
+            logging.warning("%s: expected a whole image. Received: %s; going on without it", image, fault)
+
+    def report_left_out(self) -> None:
+        """Logs which images were found damaged in the middle of a run; silent when none was."""
+        if self.left_out:
+            names = ", ".join(list(self.left_out)[:_MOST_LOGGED])
+            more = ", ..." if len(self.left_out) > _MOST_LOGGED else ""
+            logging.warning("%d images could not be decoded and were left out: %s%s", len(self.left_out), names, more)
 
     def add(self, where: str, expected: str, received: object) -> None:
         """Takes note of a fault.

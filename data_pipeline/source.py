@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+from concurrent import futures
 from typing import Union
 
 import numpy as np
@@ -18,6 +19,8 @@ _NO_END = tf.int64.max
 _OPEN_FILES = 8
 _BUFFER = 1024
 _COCO_ENDING = ".json"
+# Bytes of a TFRecord file read at once.
+_READ_AHEAD = 256 * 1024
 
 
 class RecordSource:
@@ -25,15 +28,19 @@ class RecordSource:
 
     Attributes:
         num_records: images of all workers together.
+        bad_data: what becomes of an image that cannot be decoded.
+        paths: of the images.
     """
 
-    def __init__(self, images: str, records: list[record_lib.Record]):
+    def __init__(self, images: str, records: list[record_lib.Record], bad_data: record_lib.BadData | None = None):
         if not records:
             raise ValueError("`annotations` must hold at least one good image. Received: none")
         self.num_records = len(records)
+        self.bad_data = bad_data or record_lib.BadData()
+        self.paths = [os.path.join(images, record.image) for record in records]
         # One array of all faces and the row each image starts at; an array an image would be a constant each.
         self._tables = {
-            "path": np.array([os.path.join(images, record.image) for record in records]),
+            "path": np.array(self.paths),
             "image_name": np.array([record.image for record in records]),
             "start": np.cumsum([0] + [record.num_faces for record in records]),
         }
@@ -74,17 +81,24 @@ class ShardSource:
 
     Attributes:
         num_records: images of all workers together.
+        bad_data: what becomes of an image that cannot be decoded.
+        paths: of images; none here.
     """
 
     def __init__(self, paths: list[str], bad_data: record_lib.BadData):
-        self._paths = sorted(paths)
-        self._counts = [shard.count(path, bad_data) for path in self._paths]
-        self.num_records = sum(self._counts)
+        self.bad_data, self.paths = bad_data, []
+        paths = sorted(paths)
+        logging.info("checking %.1f MB of TFRecords", sum(os.path.getsize(path) for path in paths) / 1e6)
+        with futures.ThreadPoolExecutor() as pool:
+            # A list of runs a file; a file without damage is one.
+            self._shards = list(zip(paths, pool.map(lambda path: shard.find_runs(path, bad_data), paths)))
+        self._shards = [(path, runs) for path, runs in self._shards if runs]
+        self.num_records = sum(run.count for _, runs in self._shards for run in runs)
         if not self.num_records:
-            raise ValueError(f"`annotations` must hold at least one good image. Received: {self._paths}")
-        first = next(path for path, num in zip(self._paths, self._counts) if num)
+            raise ValueError(f"`annotations` must hold at least one good image. Received: {paths}")
+        first, runs = self._shards[0]
         try:
-            serialized = next(iter(tf.data.TFRecordDataset(first))).numpy()
+            serialized = next(iter(_read_run(first, runs[0].offset, 1))).numpy()
             self._parse = example.parse_tfds if example.is_tfds(serialized) else example.parse
         except ValueError as error:
             raise ValueError(f"{first}: {error}") from None
@@ -96,15 +110,15 @@ class ShardSource:
 
         Records left out are read, but not decoded, and only those of the epoch that `start` falls into.
         """
-        paths, counts = self._share(num_workers, worker)
-        first_epoch, within = divmod(start, sum(counts))
+        paths, offsets, counts = self._share(num_workers, worker)
+        first_epoch, within = divmod(start, int(counts.sum()))
 
         def read_epoch(epoch):
             seeds = tf.stack([tf.constant(seed, tf.int64), epoch])
             rank = tf.argsort(tf.random.stateless_uniform([len(paths)], seeds))
-            files = tf.gather(paths, rank), tf.gather(tf.constant(counts, tf.int64), rank)
-            files = tf.data.Dataset.from_tensor_slices(files)
-            records = files.interleave(_read_file, cycle_length=_OPEN_FILES)
+            runs = tuple(tf.gather(tf.constant(table), rank) for table in (paths, offsets, counts))
+            runs = tf.data.Dataset.from_tensor_slices(runs)
+            records = runs.interleave(_read_run, cycle_length=_OPEN_FILES)
             mixed = tf.random.stateless_uniform([], seeds, maxval=tf.int64.max, dtype=tf.int64)
             return _shuffle(records, seed, mixed)
 
@@ -113,22 +127,22 @@ class ShardSource:
 
     def in_order(self, num_workers: int, worker: int) -> tf.data.Dataset:
         """Returns `(position, item)` pairs of a worker, once, in the order of the files."""
-        paths, counts = self._share(num_workers, worker)
-        files = tf.data.Dataset.from_tensor_slices((paths, np.array(counts, np.int64)))
-        return files.flat_map(_read_file).enumerate()
+        return tf.data.Dataset.from_tensor_slices(self._share(num_workers, worker)).flat_map(_read_run).enumerate()
 
     def parse(self, item: tf.Tensor) -> dict[str, tf.Tensor]:
         """Takes a serialized example apart; see `example.parse`."""
         return self._parse(item)
 
-    def _share(self, num_workers: int, worker: int) -> tuple[list[str], list[int]]:
-        paths, counts = self._paths[worker::num_workers], self._counts[worker::num_workers]
-        if not sum(counts):
+    def _share(self, num_workers: int, worker: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns path, first byte and number of records of a worker's runs."""
+        rows = [(path, run) for path, runs in self._shards[worker::num_workers] for run in runs]
+        if not rows:
             raise ValueError(
                 f"`num_workers` must not pass the number of shards. "
-                f"Received: num_workers={num_workers}, {len(self._paths)} shards"
+                f"Received: num_workers={num_workers}, {len(self._shards)} shards"
             )
-        return paths, counts
+        offsets, counts = (np.array([getattr(run, key) for _, run in rows], np.int64) for key in ("offset", "count"))
+        return np.array([path for path, _ in rows]), offsets, counts
 
 
 Source = Union[RecordSource, ShardSource]
@@ -178,7 +192,7 @@ def open(
         logging.info("%s: %d images in %d shards", annotations, opened.num_records, len(paths))
     else:
         records = read_records(images, annotations, landmarks, bad_data, category)
-        opened = RecordSource(images, records)
+        opened = RecordSource(images, records, bad_data)
         num_faces, num_ignored = sum(r.num_faces for r in records), sum(int(r.is_ignored.sum()) for r in records)
         logging.info("%s: %d images, %d faces, %d of them ignored", annotations, len(records), num_faces, num_ignored)
     bad_data.report(opened.num_records)
@@ -217,8 +231,15 @@ def _shuffle(records: tf.data.Dataset, seed: int, mixed: tf.Tensor) -> tf.data.D
     return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
 
 
-def _read_file(path: tf.Tensor, num_records: tf.Tensor) -> tf.data.Dataset:
-    return tf.data.TFRecordDataset(path).take(num_records)
+def _read_run(path: tf.Tensor, offset: tf.Tensor, num_records: tf.Tensor) -> tf.data.Dataset:
+    # The class has no argument for where to begin.
+    variant = tf.raw_ops.TFRecordDatasetV2(
+        filenames=[path],
+        compression_type="",
+        buffer_size=tf.constant(_READ_AHEAD, tf.int64),
+        byte_offsets=tf.reshape(tf.cast(offset, tf.int64), [1]),
+    )
+    return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string)).take(num_records)
 
 
 def _read_file_of_records(path: str, bad_data: record_lib.BadData, category: str | None) -> list[record_lib.Record]:

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from data_pipeline import order, rasterize
+from data_pipeline import record as record_lib
 from keras_retinaface.mesh import face_model
 
 # How `--train_images` asks for drawn images: `synthetic:N`.
@@ -255,6 +256,7 @@ class Source:
         if num_records < 1:
             raise ValueError(f"`num_records` must be 1 or more. Received: num_records={num_records}")
         self.num_records = num_records
+        self.bad_data = record_lib.BadData()
         self._draw = functools.partial(_encoded, face_model.load(), seed, image_size)
 
     def shuffled(self, seed: int, start: int, num_workers: int, worker: int) -> tf.data.Dataset:

@@ -135,7 +135,7 @@ def main(argv):
                 if not cv2.imwrite(str(partial), draw(sample, targets, config, _PANEL.value)[..., ::-1]):
                     raise OSError(f"{path} cannot be written")
             logging.info("%s: %s", path, sample["image_name"].decode())
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, tf.errors.OpError) as error:
         logging.error("%s", error)
         return 1
     return 0

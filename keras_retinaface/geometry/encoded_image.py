@@ -1,4 +1,4 @@
-"""Decodes JPEG and PNG files upright in a graph, to the pixels that `image_file.read` gives; other formats are refused."""
+"""Decodes JPEG and PNG files upright in a graph, to the pixels of `image_file.read`; refuses other formats."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 FIRST_EXCHANGED = 5
 MIRRORED_X, MIRRORED_Y = (2, 3, 6, 7), (3, 4, 7, 8)
 _TAG, _TYPES, _LONGS = 0x0112, (3, 4, 8, 9), (4, 9)
-# What a file holds that is not upright; looking for it costs a hundredth of decoding, walking through it ten times that.
+# What a file holds that is not upright: looking for it costs far less than walking through every file.
 _SIGNS = r"Exif\x00\x00|eXIf|tiff:Orientation|Raw profile type exif|XML:com\.adobe\.xmp"
 _XMP = r"(?s)\A\C*?tiff:Orientation(?:=\"|>)([0-9])\C*\z"
 # Of a JPEG's markers, two bytes each. APP1 holds EXIF or XMP.

@@ -146,11 +146,16 @@ class Header(NamedTuple):
     is_plain: bool
 
 
-def read_header(content: bytes, name: str | os.PathLike) -> Header:
-    """Reads size and orientation of an image without decoding it; arguments and errors as for `decode`."""
-    with _as_image_errors(name), _pillow_limit(MAX_PIXELS), _open(io.BytesIO(content), name) as image:
-        if image.format == "PNG" and b"eXIf" in content:
-            image.load()  # the orientation may stand behind the pixels
+def read_header(content: bytes | str | os.PathLike, name: str | os.PathLike) -> Header:
+    """Reads size and orientation of an image without decoding it; a path may stand for its bytes; see `decode`."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_as_image_errors(name))
+        file = stack.enter_context(io.BytesIO(content) if isinstance(content, bytes) else open(content, "rb"))
+        image = stack.enter_context(_open(file, name))
+        if image.format == "PNG":
+            file.seek(0)
+            if b"eXIf" in file.read():
+                image.load()  # the orientation may stand behind the pixels
         orientation = _orientation(image)
         width, height = image.size if orientation < 5 else image.size[::-1]
         is_plain = image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB")
@@ -273,7 +278,7 @@ def _quiet() -> Iterator[None]:
             _QUIET.enter_context(warnings.catch_warnings())
             _QUIET.callback(_LOGGER.setLevel, _LOGGER.level)
             _LOGGER.setLevel(logging.CRITICAL)
-            warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif|keras_retinaface\.image_file)\b")
+            warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif|keras_retinaface\.media\.image_file)\b")
         _READERS.append(None)
     try:
         yield

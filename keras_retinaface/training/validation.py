@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from keras_retinaface import atomic
 from keras_retinaface.evaluation import runner, wider_face
@@ -186,9 +187,17 @@ def save(model: keras.Model, path: str | os.PathLike) -> None:
         raise OSError(f"{path} cannot be written: {error.strerror or error}; the file before is whole") from error
 
 
-def read_pictures(directory: str | os.PathLike) -> list[np.ndarray]:
-    """Reads the first few images of a folder, for `WriteTensorBoard`."""
-    return [image_file.read(path) for path in image_file.find(str(directory))[:_MOST_PICTURES]]
+def read_pictures(paths: Iterable[str | os.PathLike]) -> list[np.ndarray]:
+    """Reads the first few images that can be read, for `WriteTensorBoard`; tells which of those before could not."""
+    pictures = []
+    for path in paths:
+        if len(pictures) == _MOST_PICTURES:
+            break
+        try:
+            pictures.append(image_file.read(path))
+        except image_file.ImageError as error:
+            logging.warning("no picture for TensorBoard: %s", error)
+    return pictures
 
 
 def _fit(picture):
