@@ -16,15 +16,24 @@ _HEADER, _FRAME = 8, 16
 
 
 class Run(NamedTuple):
-    """Whole records that follow each other.
+    """Whole records: all up to the first fault of a file, or one behind it.
 
     Attributes:
-        offset: byte in the file at which the first one starts.
-        count: records.
+        count: records from the start of the file; zero for one behind a fault.
+        before: bytes of the file before that one.
+        length: bytes of that one.
+        behind: bytes of the file behind that one.
     """
 
-    offset: int
     count: int
+    before: int = 0
+    length: int = 0
+    behind: int = 0
+
+    @property
+    def num_records(self) -> int:
+        """How many it is."""
+        return self.count or 1
 
 
 def name(prefix: str, index: int, num_shards: int) -> str:
@@ -34,7 +43,7 @@ def name(prefix: str, index: int, num_shards: int) -> str:
 
 def count(path: str, bad_data: record_lib.BadData) -> int:
     """Counts the whole records of a file; arguments as for `find_runs`."""
-    return sum(run.count for run in find_runs(path, bad_data))
+    return sum(run.num_records for run in find_runs(path, bad_data))
 
 
 def find_runs(path: str, bad_data: record_lib.BadData) -> list[Run]:
@@ -48,21 +57,21 @@ def find_runs(path: str, bad_data: record_lib.BadData) -> list[Run]:
     Returns:
         The runs; one for a file without damage, none for one without records.
     """
-    runs, start, num_good, offset, num_records = [], 0, 0, 0, 0
+    num_first, singles, is_damaged, offset, num_records = 0, [], False, 0, 0
     size = os.path.getsize(path)
     reader = tf_record.tf_record_random_reader(path)
     with open(path, "rb") as file:
         while offset < size:
             try:
-                _, end = reader.read(offset)
-                offset, num_good = end, num_good + 1
+                record, end = reader.read(offset)
+                if is_damaged:
+                    singles.append(Run(0, end - 4 - len(record), len(record), size - end + 4))
+                num_first += not is_damaged
             except (tf.errors.OpError, IndexError, ValueError):
-                if num_good:
-                    runs.append(Run(start, num_good))
-                offset = _behind(file, offset, size, f"{path}: record {num_records}", bad_data)
-                start, num_good = offset, 0
-            num_records += 1
-    return [*runs, Run(start, num_good)] if num_good else runs
+                end = _behind(file, offset, size, f"{path}: record {num_records}", bad_data)
+                is_damaged = True
+            offset, num_records = end, num_records + 1
+    return [Run(num_first), *singles] if num_first else singles
 
 
 def _behind(file, offset: int, size: int, where: str, bad_data: record_lib.BadData) -> int:

@@ -19,8 +19,6 @@ _NO_END = tf.int64.max
 _OPEN_FILES = 8
 _BUFFER = 1024
 _COCO_ENDING = ".json"
-# Bytes of a TFRecord file read at once.
-_READ_AHEAD = 256 * 1024
 
 
 class RecordSource:
@@ -93,12 +91,12 @@ class ShardSource:
             # A list of runs a file; a file without damage is one.
             self._shards = list(zip(paths, pool.map(lambda path: shard.find_runs(path, bad_data), paths)))
         self._shards = [(path, runs) for path, runs in self._shards if runs]
-        self.num_records = sum(run.count for _, runs in self._shards for run in runs)
+        self.num_records = sum(run.num_records for _, runs in self._shards for run in runs)
         if not self.num_records:
             raise ValueError(f"`annotations` must hold at least one good image. Received: {paths}")
         first, runs = self._shards[0]
         try:
-            serialized = next(iter(_read_run(first, runs[0].offset, 1))).numpy()
+            serialized = next(iter(_read_run(first, np.array(runs[0], np.int64)))).numpy()
             self._parse = example.parse_tfds if example.is_tfds(serialized) else example.parse
         except ValueError as error:
             raise ValueError(f"{first}: {error}") from None
@@ -110,15 +108,14 @@ class ShardSource:
 
         Records left out are read, but not decoded, and only those of the epoch that `start` falls into.
         """
-        paths, offsets, counts = self._share(num_workers, worker)
-        first_epoch, within = divmod(start, int(counts.sum()))
+        paths, runs, num_records = self._share(num_workers, worker)
+        first_epoch, within = divmod(start, num_records)
 
         def read_epoch(epoch):
             seeds = tf.stack([tf.constant(seed, tf.int64), epoch])
             rank = tf.argsort(tf.random.stateless_uniform([len(paths)], seeds))
-            runs = tuple(tf.gather(tf.constant(table), rank) for table in (paths, offsets, counts))
-            runs = tf.data.Dataset.from_tensor_slices(runs)
-            records = runs.interleave(_read_run, cycle_length=_OPEN_FILES)
+            files = tf.data.Dataset.from_tensor_slices((tf.gather(paths, rank), tf.gather(runs, rank)))
+            records = files.interleave(_read_run, cycle_length=_OPEN_FILES)
             mixed = tf.random.stateless_uniform([], seeds, maxval=tf.int64.max, dtype=tf.int64)
             return _shuffle(records, seed, mixed)
 
@@ -127,22 +124,23 @@ class ShardSource:
 
     def in_order(self, num_workers: int, worker: int) -> tf.data.Dataset:
         """Returns `(position, item)` pairs of a worker, once, in the order of the files."""
-        return tf.data.Dataset.from_tensor_slices(self._share(num_workers, worker)).flat_map(_read_run).enumerate()
+        paths, runs, _ = self._share(num_workers, worker)
+        return tf.data.Dataset.from_tensor_slices((paths, runs)).flat_map(_read_run).enumerate()
 
     def parse(self, item: tf.Tensor) -> dict[str, tf.Tensor]:
         """Takes a serialized example apart; see `example.parse`."""
         return self._parse(item)
 
-    def _share(self, num_workers: int, worker: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns path, first byte and number of records of a worker's runs."""
+    def _share(self, num_workers: int, worker: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """Returns the paths of a worker's runs, the runs as rows, and the number of their records."""
         rows = [(path, run) for path, runs in self._shards[worker::num_workers] for run in runs]
         if not rows:
             raise ValueError(
                 f"`num_workers` must not pass the number of shards. "
                 f"Received: num_workers={num_workers}, {len(self._shards)} shards"
             )
-        offsets, counts = (np.array([getattr(run, key) for _, run in rows], np.int64) for key in ("offset", "count"))
-        return np.array([path for path, _ in rows]), offsets, counts
+        paths, runs = np.array([path for path, _ in rows]), np.array([run for _, run in rows], np.int64)
+        return paths, runs, sum(run.num_records for _, run in rows)
 
 
 Source = Union[RecordSource, ShardSource]
@@ -231,15 +229,12 @@ def _shuffle(records: tf.data.Dataset, seed: int, mixed: tf.Tensor) -> tf.data.D
     return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
 
 
-def _read_run(path: tf.Tensor, offset: tf.Tensor, num_records: tf.Tensor) -> tf.data.Dataset:
-    # The class has no argument for where to begin.
-    variant = tf.raw_ops.TFRecordDatasetV2(
-        filenames=[path],
-        compression_type="",
-        buffer_size=tf.constant(_READ_AHEAD, tf.int64),
-        byte_offsets=tf.reshape(tf.cast(offset, tf.int64), [1]),
-    )
-    return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string)).take(num_records)
+def _read_run(path: tf.Tensor, run: tf.Tensor) -> tf.data.Dataset:
+    """Reads the records of a `shard.Run`, int64 `[4]`."""
+    count, before, length, behind = tf.unstack(run)
+    # No reader of TFRecords begins in the middle of a file; this one can, and the checksum was compared before.
+    single = tf.data.FixedLengthRecordDataset(path, tf.maximum(length, 1), before, behind)
+    return tf.data.TFRecordDataset(path).take(count).concatenate(single.take(tf.cast(count == 0, tf.int64)))
 
 
 def _read_file_of_records(path: str, bad_data: record_lib.BadData, category: str | None) -> list[record_lib.Record]:

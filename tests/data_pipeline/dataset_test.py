@@ -8,6 +8,7 @@ import tensorflow as tf
 from data_pipeline import dataset, example, shard, source, wider_face
 from keras_retinaface import config as config_lib
 from keras_retinaface.geometry import anchor, box, landmark, matcher
+from tests import pictures
 
 _CONFIG = config_lib.Config().replace(image_size=(96, 96), batch_size=2, blur_probability=0.3, jpeg_probability=0.3)
 _NUM = 7
@@ -85,10 +86,9 @@ def test_a_later_start_continues(kind, folder, shards):
 
 def test_a_later_start_continues_within_the_groups_of_a_mosaic(folder):
     opened = source.open(str(folder), str(folder / "label.txt"))
-    config = _CONFIG.replace(mosaic_probability=1.0)
 
     def groups(num, start):
-        raw = dataset._shuffled(opened, config, 0, start, 1, 0).take(num)
+        raw = dataset._shuffled(opened, True, 0, start, 1, 0).take(num)
         return [(int(position), items.numpy().tolist()) for position, items in raw]
 
     order = groups(20, 0)
@@ -209,6 +209,37 @@ def test_one_batch_of_the_photos(photos):
     assert is_positive.any(axis=1).sum() >= 3
     assert all(np.isfinite(value).all() for value in targets.values())
     assert targets["landmark_weight"].numpy()[is_positive].mean() > 0.5
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory):
+    """A folder of four images; of one the start and the end are whole and the middle is not."""
+    path = tmp_path_factory.mktemp("damaged")
+    names = [f"{index}.png" for index in range(4)]
+    for name in names:
+        (path / name).write_bytes(pictures.encode(pictures.noise(64, 64)))
+    content = bytearray((path / "2.png").read_bytes())
+    content[3000:3400] = b"\0" * 400
+    (path / "2.png").write_bytes(content)
+    (path / "._0.png").write_bytes(b"no image, and no annotation names it")
+    (path / "label.txt").write_text("".join(f"# {name}\n8 8 32 32\n" for name in names))
+    return str(path), str(path / "label.txt")
+
+
+def test_an_image_damaged_in_its_middle_is_left_out_and_told(damaged, caplog):
+    opened = source.open(*damaged, on_bad_data="skip")
+    batches = _take(5, opened, batch_size=2)
+    assert set(_names(batches)) == {"0.png", "1.png", "3.png"} and len(_names(batches)) == 10
+    assert list(opened.bad_data.left_out) == ["2.png"]
+    assert _names(_take(9, opened, training=False)) == ["0.png", "1.png", "3.png"]
+    with caplog.at_level("WARNING", logger="absl"):
+        opened.bad_data.report_left_out()
+    assert "1 images could not be decoded and were left out: 2.png" in caplog.text
+
+
+def test_an_image_damaged_in_its_middle_stops_by_name(damaged):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="2.png: expected a whole image. Received: not a readable"):
+        _take(9, source.open(*damaged), training=False)
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,9 @@ def test_grey_images_have_three_channels():
 def test_decoding_a_window_is_decoding_and_cropping(kind, window):
     encoded = _encode(_smooth(), kind)
     wanted = image_lib.crop(_decode(encoded), tf.constant(window)).numpy().astype(int)
-    got, fault = (value.numpy() for value in image_lib.decode_window(encoded, image_lib.read_header(encoded), window))
+    got, fault = (
+        value.numpy() for value in image_lib.decode_window(encoded, image_lib.read_header(encoded), tf.constant(window))
+    )
     assert not fault
     assert got.shape == (*window[2:], 3) and np.abs(got - wanted).max() <= (2 if kind == "JPEG" else 0)
     top, left, height, width = window
@@ -112,7 +114,7 @@ def test_a_graph_for_other_processes_reads_the_same_or_raises():
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"text", pictures.encode(_smooth())[:300], pictures.encode(_smooth(), "JPEG")[:400]]
+    "content", [b"", b"text", pictures.encode(_smooth())[:150], pictures.encode(_smooth(), "JPEG")[:400]]
 )
 def test_a_damaged_file_is_told_and_blank(content):
     header = image_lib.read_header(tf.constant(content))

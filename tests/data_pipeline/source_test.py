@@ -1,7 +1,9 @@
 import json
+import os
 import re
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import PIL.Image
@@ -11,6 +13,7 @@ import tensorflow as tf
 from data_pipeline import coco, dataset, example, image_check, shard, source, wider_face
 from data_pipeline import record as record_lib
 from keras_retinaface import config as config_lib
+from tests import pictures
 
 
 def _command(module, root, *flags):
@@ -124,6 +127,52 @@ def test_a_cut_shard_is_named_or_used_up_to_the_cut(folder, tmp_path):
         source.open(None, path)
     opened = source.open(None, path, on_bad_data="skip")
     assert opened.num_records == 2 and sorted(_parsed(opened)) == ["0.jpg", "1.png"]
+
+
+def test_a_damaged_record_is_named_or_the_ones_behind_it_used(folder, tmp_path):
+    path = shard.name(str(tmp_path / "train"), 0, 1)
+    records = wider_face.read(str(folder / "label.txt"))[:4]
+    with tf.io.TFRecordWriter(path) as writer:
+        for record in records:
+            writer.write(example.serialize(record, (folder / record.image).read_bytes()))
+    whole = _parsed(source.open(None, path))
+    content = bytearray((tmp_path / os.path.basename(path)).read_bytes())
+    content[content.index((folder / "1.png").read_bytes()) + 500] ^= 4
+    (tmp_path / os.path.basename(path)).write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(f"{path}: record 1: expected ") + ".* Received: 'another checksum'"):
+        source.open(None, path)
+    opened = source.open(None, path, on_bad_data="skip")
+    assert opened.num_records == 3 and opened.bad_data.num_skipped == 1
+    _assert_equal(_parsed(opened), {name: whole[name] for name in ("0.jpg", "2.jpg", "3.png")})
+    shuffled = [opened.parse(item)["image_name"].numpy().decode() for _, item in opened.shuffled(0, 2, 1, 0).take(7)]
+    assert sorted(shuffled[1:4]) == sorted(shuffled[4:]) == ["0.jpg", "2.jpg", "3.png"]
+
+
+def test_sizes_that_annotations_say_are_those_of_the_upright_image(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(pictures.turned(pictures.noise(40, 50), 6))
+    image = {"id": 7, "file_name": "a.jpg"}
+    annotation = {"id": 1, "image_id": 7, "bbox": [1, 2, 3, 4]}
+
+    def read(**size):
+        path = _coco(tmp_path, images=[{**image, **size}], annotations=[annotation], categories=[])
+        return source.open(str(tmp_path), path)
+
+    assert read().num_records == read(width=50, height=40).num_records == 1
+    before = r"faces.json: image 7: .*a.jpg: expected an image of {} pixels as annotated. Received: '50 x 40"
+    with pytest.raises(
+        ValueError, match=before.format("40 x 50") + " upright .the annotations were made on the picture"
+    ):
+        read(width=40, height=50)
+    with pytest.raises(ValueError, match=before.format("51 x 40") + "'"):
+        read(width=51, height=40)
+
+
+def test_an_image_past_the_limit_is_a_fault(tmp_path):
+    content = bytearray(pictures.encode(pictures.noise()))
+    content[16:24] = (20_000).to_bytes(4, "big") * 2
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    (tmp_path / "a.png").write_bytes(content)
+    assert "400000000 pixels" in image_check.inspect(str(tmp_path / "a.png"))[1]
 
 
 def test_tensorflow_datasets_wider_face(folder, tmp_path):

@@ -6,9 +6,11 @@ import scipy.io
 import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator
 
+from keras_retinaface.media import image_file
 from keras_retinaface.network import model as model_lib
 from keras_retinaface.training import callbacks, optimizer, run, validation, weight_average
 from keras_retinaface.weights import arrays
+from tests import pictures
 
 _FACE = (40, 220, 90)
 
@@ -116,7 +118,7 @@ def test_what_is_saved_is_the_average(model, tmp_path):
 def test_tensorboard_has_losses_rate_and_drawn_faces(model, truth, tmp_path):
     saved = validation.SaveModel(tmp_path, model_lib.RetinaFace())
     position = callbacks.Position(100)
-    picture = validation.read_pictures(truth / "images")[0]
+    picture = validation.read_pictures(image_file.find(str(truth / "images")))[0]
     board = validation.WriteTensorBoard(tmp_path / "logs", position, saved, [picture])
     for callback in (saved, board):
         callback.set_model(model)
@@ -147,3 +149,12 @@ def test_a_model_that_cannot_be_saved_keeps_the_old_file(model, tmp_path):
     path = tmp_path / "nowhere" / "model.keras"
     with pytest.raises(OSError, match="model.keras cannot be written: .*; the file before is whole"):
         validation.save(model, path)
+
+
+def test_pictures_that_cannot_be_read_are_told_and_passed_over(tmp_path, caplog):
+    (tmp_path / "._a.png").write_bytes(b"left by another system")
+    (tmp_path / "b.png").write_bytes(pictures.encode(pictures.noise()))
+    with caplog.at_level("WARNING", logger="absl"):
+        (picture,) = validation.read_pictures([tmp_path / "._a.png", tmp_path / "b.png"])
+    np.testing.assert_array_equal(picture, pictures.noise())
+    assert "._a.png: not a readable image" in caplog.text
