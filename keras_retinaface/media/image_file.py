@@ -152,17 +152,15 @@ def read_header(content: bytes | str | os.PathLike, name: str | os.PathLike) -> 
         stack.enter_context(_as_image_errors(name))
         file = stack.enter_context(io.BytesIO(content) if isinstance(content, bytes) else open(content, "rb"))
         image = stack.enter_context(_open(file, name))
-        if image.format == "PNG":
-            # Pillow decodes the pixels too, because the orientation may stand behind them.
-            file.seek(0)
-            content = file.read()
+        # Of a PNG Pillow decodes the pixels too, because the orientation may stand behind them.
         orientation = _orientation(image) if image.format != "PNG" or _says_orientation(content) else 1
         width, height = image.size if orientation < 5 else image.size[::-1]
         is_plain = image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB")
         return Header(image.format, height, width, orientation, is_plain)
 
 
-def _says_orientation(content: bytes) -> bool:
+def _says_orientation(content: bytes | str | os.PathLike) -> bool:
+    content = content if isinstance(content, bytes) else pathlib.Path(content).read_bytes()
     return any(sign in content for sign in (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type exif"))
 
 
