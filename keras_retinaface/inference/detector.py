@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from keras_retinaface import config as config_lib
-from keras_retinaface.inference import merging, runtime
+from keras_retinaface.inference import merging, overview, runtime
 from keras_retinaface.inference import view as view_lib
 
 # What the first layer subtracts, so that padding in this colour is zero to the network.
@@ -94,7 +94,7 @@ class Detector:
         self._detection = config_lib.Detection(score_threshold, iou_threshold, max_faces, voting_iou=voting_iou)
         self._image_size, self._scales = image_size, tuple(scales)
         self._use_flip, self._use_voting, self._tile, self._min_face = use_flip, use_voting, tile, min_face
-        self._views((480, 640))  # a wrong option shows here, not at the first image
+        self._first_views((480, 640))  # a wrong option shows here, not at the first image
         self._has_mesh = mesh
         self._runtime = runtime.open_model(model, self._detection, num_threads, has_dense=mesh)
 
@@ -125,33 +125,56 @@ class Detector:
             ValueError: if an image has another shape or type.
         """
         images = [check_image(image) for image in images]
-        groups: dict = {}
-        for index, image in enumerate(images):
-            for view in self._views(image.shape[:2]):
-                groups.setdefault(view.input_size, []).append((index, view))
-        parts: list[list[merging.Detections]] = [[] for _ in images]
-        for (height, width), jobs in groups.items():
-            step = self._runtime.max_batch or max(1, _MAX_BATCH_PIXELS // (height * width))
-            for start in range(0, len(jobs), step):
-                chunk = jobs[start : start + step]
-                pictures = [view_lib.cut(images[index], view) for index, view in chunk]
-                for (index, view), found in zip(chunk, self._run(pictures)):
-                    parts[index].append(merging.to_image(found, view))
-        return [self._to_faces(image_parts) for image_parts in parts]
+        views = [self._views(image.shape[:2]) for image in images]
+        parts = self._find(images, views)
+        return [self._to_faces(*image_rows) for image_rows in zip(views, parts)]
 
-    def _views(self, size: tuple[int, int]) -> list[view_lib.View]:
+    def _first_views(self, size: tuple[int, int]) -> list[view_lib.View]:
         if self._scales:
             factors = view_lib.pyramid(size, self._scales)
         else:
             factors = [view_lib.scale_of(size, self._image_size)]
         return view_lib.views(size, factors, flip=self._use_flip, tile=self._tile)
 
-    def _run(self, pictures: list[np.ndarray]) -> list[merging.Detections]:
+    def _views(self, size: tuple[int, int]) -> list[view_lib.View]:
+        views, choices = self._first_views(size), self._runtime.image_sizes
+        if self._scales:  # what was asked for and nothing else
+            return views
+        fits = [_fit(view.input_size, _best_size(view.input_size, choices)) for view in views if choices]
+        return overview.plan(views, max(fits, default=1.0))
+
+    def _find(self, images, views: list[list[view_lib.View]]) -> list[list[merging.Detections]]:
+        """Returns what each view of each image shows, in pixels of the image; None for those that were not needed."""
+        parts: list[list] = [[None] * len(image_views) for image_views in views]
+        wanted = [(index, row) for index, image_views in enumerate(views) for row in range(len(image_views))]
+        if self._runtime.image_sizes:
+            # Of a fixed size, a smaller picture may take as long as a large one: only if there is something to see.
+            first = [(index, row) for index, row in wanted if not views[index][row].is_added]
+            self._run_views(images, views, first, parts)
+            has_large = [overview.has_large(*image_rows) for image_rows in zip(views, parts)]
+            wanted = [(index, row) for index, row in wanted if views[index][row].is_added and has_large[index]]
+        self._run_views(images, views, wanted, parts)
+        return parts
+
+    def _run_views(self, images, views, wanted: list[tuple[int, int]], parts) -> None:
+        """Fills in `parts` for the wanted (image, view); pictures of one size run together."""
+        groups: dict = {}
+        for index, row in wanted:
+            groups.setdefault((views[index][row].input_size, views[index][row].is_added), []).append((index, row))
+        for ((height, width), is_added), jobs in groups.items():
+            step = self._runtime.max_batch or max(1, _MAX_BATCH_PIXELS // (height * width))
+            for start in range(0, len(jobs), step):
+                chunk = jobs[start : start + step]
+                pictures = [view_lib.cut(images[index], views[index][row]) for index, row in chunk]
+                for (index, row), found in zip(chunk, self._run(pictures, may_enlarge=not is_added)):
+                    parts[index][row] = merging.to_image(found, views[index][row])
+
+    def _run(self, pictures: list[np.ndarray], *, may_enlarge: bool) -> list[merging.Detections]:
         """Runs pictures of one size through the model."""
         scale, num_pictures = 1.0, len(pictures)
         if self._runtime.image_sizes:
             size = _best_size(pictures[0].shape[:2], self._runtime.image_sizes)
-            fitted = [letterbox(picture, size) for picture in pictures]
+            fitted = [letterbox(picture, size, may_enlarge=may_enlarge) for picture in pictures]
             scale = fitted[0][1]
             pictures = [picture for picture, _ in fitted]
             pictures += [np.zeros_like(pictures[0])] * (self._runtime.max_batch - num_pictures)
@@ -164,8 +187,9 @@ class Detector:
             found.append(merging.Detections(boxes / scale, scores, landmarks / scale, dense))
         return found
 
-    def _to_faces(self, parts: list[merging.Detections]) -> list[Face]:
+    def _to_faces(self, views: list[view_lib.View], parts: list) -> list[Face]:
         detection = self._detection
+        parts = overview.choose(views, parts)
         found = merging.merge(parts, detection.iou_threshold, use_voting=self._use_voting)
         is_kept = found.scores >= detection.score_threshold
         if self._min_face > 0:
@@ -193,24 +217,29 @@ def check_image(image: np.ndarray) -> np.ndarray:
     return image
 
 
+def _fit(size: tuple[int, int], choice: tuple[int, int]) -> float:
+    return min(choice[0] / size[0], choice[1] / size[1])
+
+
 def _best_size(size: tuple[int, int], choices: Sequence[tuple[int, int]]) -> tuple[int, int]:
     """Returns the smallest choice that takes a picture without shrinking it, or the one that shrinks it least."""
-    scales = {choice: min(choice[0] / size[0], choice[1] / size[1]) for choice in choices}
+    scales = {choice: _fit(size, choice) for choice in choices}
     roomy = [choice for choice in choices if scales[choice] >= 1]
     return min(roomy, key=lambda choice: choice[0] * choice[1]) if roomy else max(choices, key=scales.get)
 
 
-def letterbox(image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, float]:
+def letterbox(image: np.ndarray, size: tuple[int, int], *, may_enlarge: bool = True) -> tuple[np.ndarray, float]:
     """Fits an image into a fixed size, keeping its shape, padded at the right or at the bottom.
 
     Args:
         image: uint8 `[H, W, 3]`, RGB.
         size: (height, width) of the result, pixels.
+        may_enlarge: whether a smaller image is enlarged.
 
     Returns:
         uint8 `[height, width, 3]` and the factor from pixels of the image to pixels of the result.
     """
-    scale = min(size[0] / image.shape[0], size[1] / image.shape[1])
+    scale = _fit(image.shape[:2], size) if may_enlarge else min(1.0, _fit(image.shape[:2], size))
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
     if (height, width) != image.shape[:2]:
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)

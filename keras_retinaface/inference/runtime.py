@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from keras_retinaface import config as config_lib
+from keras_retinaface.inference import pool
 
 KINDS = "a preset with shipped weights, a workdir, a .keras file, a .tflite file or a SavedModel directory"
 
@@ -80,29 +83,30 @@ class SavedModelRuntime:
 
 
 class LiteRtRuntime:
-    """A `.tflite` file under LiteRT, without TensorFlow; sizes and thresholds are those of its export."""
+    """A `.tflite` file under LiteRT, without TensorFlow; sizes and thresholds are those of its export.
+
+    An interpreter serves one thread at a time. Threads that run at the same time have one each, up to as many as there
+    are cores for their `num_threads`; all share the bytes of the file.
+    """
 
     max_batch = 1
 
     def __init__(self, path: str, num_threads: int | None):
-        from ai_edge_litert import interpreter
-
-        from keras_retinaface.inference import tflite_check
-
         if not pathlib.Path(path).is_file():
             raise ValueError(f"{path}: no such file")
         tflite_check.check(path)
+        # Read once, so that an interpreter made later is of the same model, whatever became of the file.
+        make = functools.partial(_litert_runners, pathlib.Path(path).read_bytes(), num_threads or 1)
+        self._pool = pool.Pool(make, max(1, _num_cores() // (num_threads or 1)))
         try:
-            self._interpreter = interpreter.Interpreter(model_path=path, num_threads=num_threads or 1)
-            runners = map(self._interpreter.get_signature_runner, self._interpreter.get_signature_list())
-            # By size; a runner takes memory for its feature maps at its first call.
-            self._runners = {tuple(r.get_input_details()["image"]["shape"][1:3].tolist()): r for r in runners}
+            with self._pool.lend() as runners:
+                self.image_sizes = tuple(runners)
         except (ValueError, RuntimeError, KeyError) as error:
             raise ValueError(f"{path}: not a RetinaFace .tflite file: {error}") from error
-        self.image_sizes = tuple(self._runners)
 
     def run(self, images):  # noqa: D102
-        return self._runners[images.shape[1:3]](image=images)
+        with self._pool.lend() as runners:
+            return runners[images.shape[1:3]](image=images)  # copies, not the interpreter's memory
 
 
 def open_model(
@@ -160,6 +164,20 @@ def load_keras(model: str | pathlib.Path):
     from keras_retinaface.weights import model_file
 
     return model_file.load(path)
+
+
+def _litert_runners(content: bytes, num_threads: int) -> dict[tuple[int, int], Callable]:
+    """Returns what runs the signatures of one interpreter, by size; each takes memory for its maps when first called."""
+    from ai_edge_litert import interpreter
+
+    made = interpreter.Interpreter(model_content=content, num_threads=num_threads)
+    runners = map(made.get_signature_runner, made.get_signature_list())
+    return {tuple(runner.get_input_details()["image"]["shape"][1:3].tolist()): runner for runner in runners}
+
+
+def _num_cores() -> int:
+    # Those of this process, where the system tells.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _set_tensorflow_threads(num_threads: int) -> None:

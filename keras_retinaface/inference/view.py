@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import cv2
@@ -24,12 +25,29 @@ class View:
         input_size: (height, width) of the picture that the network gets, pixels.
         image_size: (height, width) of the image, pixels.
         is_flipped: whether the picture is mirrored.
+        level: 0 for the largest scale of an image, 1 for the next smaller one and so on, see `overview`.
+        face_sizes: longer sides of the faces that the view answers for, from and below, pixels of the image.
+        sure_size: longer side from which on the view misses no face that a larger scale shows, pixels of the image.
     """
 
     rectangle: tuple[int, int, int, int]
     input_size: tuple[int, int]
     image_size: tuple[int, int]
     is_flipped: bool = False
+    level: int = 0
+    face_sizes: tuple[float, float] = (0.0, math.inf)
+    sure_size: float = 0.0
+
+    @property
+    def is_added(self) -> bool:
+        """Whether it is there for the faces alone that are too large for other views."""
+        return self.face_sizes[0] > 0
+
+    @property
+    def scale(self) -> float:
+        """Factor from pixels of the image to pixels of the picture."""
+        left, top, right, bottom = self.rectangle
+        return max(self.input_size) / max(right - left, bottom - top)
 
     @property
     def is_whole(self) -> bool:
@@ -182,11 +200,11 @@ def views(
     found = []
     for scale in scales:
         if tile is None or max(_input_size(image_size, scale)) <= tile:
-            found.append(_whole(image_size, scale))
+            found.append(whole(image_size, scale))
         else:
             found.extend(_tiled(image_size, scale, tile, tile_overlap))
     if not any(view.is_whole for view in found):
-        found.append(_whole(image_size, tile / max(image_size)))
+        found.append(whole(image_size, tile / max(image_size)))
     if flip:
         found = [v for view in found for v in (view, dataclasses.replace(view, is_flipped=True))]
     return found
@@ -199,7 +217,13 @@ def _starts(side: int, tile: int, overlap: int) -> tuple[list[int], int]:
     return [round(i * (side - tile) / (count - 1)) for i in range(count)], tile
 
 
-def _whole(image_size, scale: float) -> View:
+def whole(image_size: tuple[int, int], scale: float) -> View:
+    """Returns the view of a whole image.
+
+    Args:
+        image_size: (height, width), pixels.
+        scale: factor from pixels of the image to pixels of the picture.
+    """
     return View((0, 0, image_size[1], image_size[0]), _input_size(image_size, scale), tuple(image_size))
 
 

@@ -1,0 +1,120 @@
+"""Smaller views of large images, and which view answers for faces of which size. NumPy only.
+
+A face larger than the largest anchor is seen as a heap of faces: eyes, mouths, ears. A view of a quarter of the size
+shows it as a face, and costs a sixteenth of the time. Figures in docs/benchmarks.md, `benchmarks.face_sizes`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_retinaface.inference import merging
+from keras_retinaface.inference import view as view_lib
+
+# Long side in pixels of a picture that shows no face larger than the network sees well.
+ENOUGH = 640
+_SHRINK = 4
+# Longer side, in pixels of the picture, of faces that a view leaves to the next smaller one, which sees them well too;
+# up to `_BAND` times this and from this over `_BAND` both views answer, so that no face falls between them.
+LARGE = 320.0
+_BAND = 1.25
+# Longer side in pixels of a picture from which on the network misses no face that a larger view of it shows.
+_SURE = 32.0
+# Overlap from which on the smaller view shows the same face.
+_SAME_IOU = 0.3
+# Share of a box that lies inside a larger face when it is a part of that face.
+_PART = 0.7
+
+
+def plan(views: Sequence[view_lib.View], fit: float = 1.0) -> list[view_lib.View]:
+    """Adds smaller views of the whole image, until one shows every face small enough, and tells each its face sizes.
+
+    Args:
+        views: of an image at one scale, and of the whole of it if that scale cuts tiles.
+        fit: factor from pixels of a view's picture to pixels that the network sees.
+
+    Returns:
+        `views`, then the smaller ones; mirrored too if one of `views` is. Just `views` if they show enough.
+    """
+    image_size = views[0].image_size
+    scales = sorted({view.scale for view in views}, reverse=True)
+    first_added = len(scales)
+    while max(image_size) * scales[-1] * fit > ENOUGH:
+        scales.append(scales[-1] / _SHRINK)
+    if len(scales) == 1:
+        return list(views)
+    planned = [_ranged(view, scales.index(view.scale), scales, fit, has_low=False) for view in views]
+    for level in range(first_added, len(scales)):
+        view = _ranged(view_lib.whole(image_size, scales[level] * fit), level, scales, fit, has_low=True)
+        planned += [view, dataclasses.replace(view, is_flipped=True)] if any(v.is_flipped for v in views) else [view]
+    return planned
+
+
+def has_large(views: Sequence[view_lib.View], parts: Sequence[merging.Detections | None]) -> bool:
+    """Tells whether those views that have run show a face that a smaller view may see better."""
+    limits = (view.face_sizes[1] / _BAND**2 for view in views)
+    shown = ((part, limit) for part, limit in zip(parts, limits) if part is not None)
+    return any(np.any(_sides(part.boxes) >= limit) for part, limit in shown)
+
+
+def choose(views: Sequence[view_lib.View], parts: Sequence[merging.Detections | None]) -> list[merging.Detections]:
+    """Takes from each view the faces of the sizes that it answers for, without the parts of larger faces.
+
+    Args:
+        views: of `plan`.
+        parts: what was found in each, in pixels of the image; None for views that have not run.
+
+    Returns:
+        The parts, with fewer faces; as they are if only the first views have run.
+    """
+    num_levels = 1 + max(view.level for view in views)
+    if num_levels == 1 or any(part is None for part in parts):
+        return [part for part in parts if part is not None]
+    chosen: list = [None] * len(views)
+    larger = np.zeros((0, 5), np.float32)  # boxes and scores of chosen faces of smaller views
+    next_boxes, next_sure = np.zeros((0, 4), np.float32), math.inf
+    for level in reversed(range(num_levels)):
+        rows = [row for row, view in enumerate(views) if view.level == level]
+        for row in rows:
+            boxes, scores = parts[row].boxes, parts[row].scores
+            side, (low, high) = _sides(boxes), views[row].face_sizes
+            is_chosen = (low <= side) & (side < high)
+            if level < num_levels - 1:
+                is_seen = np.any(_intersections(boxes, next_boxes)[1] > _SAME_IOU, axis=1)
+                is_part = _is_part(boxes, scores, larger)
+                is_chosen &= is_seen | ~(is_part | (side >= next_sure))
+            chosen[row] = parts[row].select(is_chosen)
+        larger = np.concatenate([larger, *(np.c_[chosen[row].boxes, chosen[row].scores] for row in rows)])
+        next_boxes = np.concatenate([np.zeros((0, 4), np.float32), *(parts[row].boxes for row in rows)])
+        next_sure = max(views[row].sure_size for row in rows)
+    return chosen
+
+
+def _ranged(view, level: int, scales, fit: float, *, has_low: bool) -> view_lib.View:
+    # Sizes in pixels of the image.
+    low = LARGE / (scales[level - 1] * fit) / _BAND if has_low else 0.0
+    high = LARGE / (scales[level] * fit) * _BAND if level < len(scales) - 1 else math.inf
+    return dataclasses.replace(view, level=level, face_sizes=(low, high), sure_size=_SURE / (scales[level] * fit))
+
+
+def _sides(boxes) -> np.ndarray:
+    return np.max(boxes[:, 2:] - boxes[:, :2], axis=1)
+
+
+def _is_part(boxes, scores, larger) -> np.ndarray:
+    # Only of a face that is as sure, as in suppression: a doubtful one over a crowd takes nobody away.
+    is_larger = _sides(larger[:, :4])[None] > 1.5 * _sides(boxes)[:, None]
+    is_surer = larger[None, :, 4] >= scores[:, None]
+    return np.any(is_larger & is_surer & (_intersections(boxes, larger[:, :4])[0] >= _PART), axis=1)
+
+
+def _intersections(boxes, others) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what `boxes` `[N, 4]` share with `others` `[M, 4]`, over their own area and over the union: `[N, M]`."""
+    size = np.minimum(boxes[:, None, 2:], others[None, :, 2:]) - np.maximum(boxes[:, None, :2], others[None, :, :2])
+    shared = np.prod(np.maximum(size, 0.0), axis=2)
+    area, other_area = (np.prod(np.maximum(b[:, 2:] - b[:, :2], 1e-6), axis=1) for b in (boxes, others))
+    return shared / area[:, None], shared / (area[:, None] + other_area[None] - shared)
