@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import os
 import typing
 from collections.abc import Iterable, Sequence
 
@@ -17,6 +19,7 @@ from keras_retinaface.inference import view as view_lib
 PADDING = (123, 117, 104)
 # Pictures of one size run together up to this many pixels; beyond, memory grows and a CPU gains nothing.
 _MAX_BATCH_PIXELS = 1 << 21
+_THRESHOLDS = ("score_threshold", "iou_threshold", "max_faces", "voting_iou")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +99,20 @@ class Detector:
         self._use_flip, self._use_voting, self._tile, self._min_face = use_flip, use_voting, tile, min_face
         self._first_views((480, 640))  # a wrong option shows here, not at the first image
         self._has_mesh = mesh
+        self._model, self._num_threads = model, num_threads
         self._runtime = runtime.open_model(model, self._detection, num_threads, has_dense=mesh)
+
+    def __reduce__(self):
+        """Pickles as its arguments: the other process opens the model itself, from the same name or path."""
+        if not isinstance(self._model, (str, os.PathLike)):
+            raise TypeError(
+                "a `Detector` pickles if its `model` is a name or a path: save the model and give its path. "
+                f"Received: {type(self._model).__name__}"
+            )
+        options = {name: getattr(self, f"_{name}") for name in ("image_size", "scales", "use_flip", "use_voting")}
+        options |= {name: getattr(self, f"_{name}") for name in ("tile", "min_face", "num_threads")}
+        options |= {name: getattr(self._detection, name) for name in _THRESHOLDS}
+        return functools.partial(Detector, self._model, mesh=self._has_mesh, **options), ()
 
     def detect(self, image: np.ndarray) -> list[Face]:
         """Finds the faces of one image.
@@ -127,7 +143,8 @@ class Detector:
         images = [check_image(image) for image in images]
         views = [self._views(image.shape[:2]) for image in images]
         parts = self._find(images, views)
-        return [self._to_faces(*image_rows) for image_rows in zip(views, parts)]
+        chosen = [overview.choose(*image_rows) for image_rows in zip(images, views, parts)]
+        return [self._to_faces(image_parts) for image_parts in chosen]
 
     def _first_views(self, size: tuple[int, int]) -> list[view_lib.View]:
         if self._scales:
@@ -187,9 +204,8 @@ class Detector:
             found.append(merging.Detections(boxes / scale, scores, landmarks / scale, dense))
         return found
 
-    def _to_faces(self, views: list[view_lib.View], parts: list) -> list[Face]:
+    def _to_faces(self, parts: list[merging.Detections]) -> list[Face]:
         detection = self._detection
-        parts = overview.choose(views, parts)
         found = merging.merge(parts, detection.iou_threshold, use_voting=self._use_voting)
         is_kept = found.scores >= detection.score_threshold
         if self._min_face > 0:

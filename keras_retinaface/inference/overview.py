@@ -1,4 +1,4 @@
-"""Smaller views of large images, and which view answers for faces of which size. NumPy only.
+"""Smaller views of large images, and which view answers for faces of which size. NumPy and OpenCV only.
 
 A face larger than the largest anchor is seen as a heap of faces: eyes, mouths, ears. A view of a quarter of the size
 shows it as a face, and costs a sixteenth of the time. Figures in docs/benchmarks.md, `benchmarks.face_sizes`.
@@ -10,6 +10,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 
 from keras_retinaface.inference import merging
@@ -22,12 +23,15 @@ _SHRINK = 4
 # up to `_BAND` times this and from this over `_BAND` both views answer, so that no face falls between them.
 LARGE = 320.0
 _BAND = 1.25
-# Longer side in pixels of a picture from which on the network misses no face that a larger view of it shows.
-_SURE = 32.0
 # Overlap from which on the smaller view shows the same face.
 _SAME_IOU = 0.3
 # Share of a box that lies inside a larger face when it is a part of that face.
 _PART = 0.7
+# What a magnified or blurred picture lacks: pixels that its half size does not give back. Mean of the grey levels that
+# are lost, and their ratio to those that a quarter loses; of the faces of WIDER FACE under one in a hundred has less.
+_LEAST_LOSS, _LEAST_RATIO = 0.6, 0.245
+# Longer side in pixels of the picture from which on detail is asked for; in photos of three and more views from 0 on.
+_DOUBTED = 64.0
 
 
 def plan(views: Sequence[view_lib.View], fit: float = 1.0) -> list[view_lib.View]:
@@ -61,10 +65,16 @@ def has_large(views: Sequence[view_lib.View], parts: Sequence[merging.Detections
     return any(np.any(_sides(part.boxes) >= limit) for part, limit in shown)
 
 
-def choose(views: Sequence[view_lib.View], parts: Sequence[merging.Detections | None]) -> list[merging.Detections]:
-    """Takes from each view the faces of the sizes that it answers for, without the parts of larger faces.
+def choose(
+    image: np.ndarray, views: Sequence[view_lib.View], parts: Sequence[merging.Detections | None]
+) -> list[merging.Detections]:
+    """Takes from each view the faces of the sizes that it answers for, without parts of larger faces and ghosts.
+
+    A face that the next smaller view shows too is neither. A ghost is what the network sees in a magnified picture of
+    anything; smaller views do not show it.
 
     Args:
+        image: uint8 `[H, W, 3]`.
         views: of `plan`.
         parts: what was found in each, in pixels of the image; None for views that have not run.
 
@@ -76,7 +86,7 @@ def choose(views: Sequence[view_lib.View], parts: Sequence[merging.Detections | 
         return [part for part in parts if part is not None]
     chosen: list = [None] * len(views)
     larger = np.zeros((0, 5), np.float32)  # boxes and scores of chosen faces of smaller views
-    next_boxes, next_sure = np.zeros((0, 4), np.float32), math.inf
+    next_boxes = np.zeros((0, 4), np.float32)
     for level in reversed(range(num_levels)):
         rows = [row for row, view in enumerate(views) if view.level == level]
         for row in rows:
@@ -85,12 +95,13 @@ def choose(views: Sequence[view_lib.View], parts: Sequence[merging.Detections | 
             is_chosen = (low <= side) & (side < high)
             if level < num_levels - 1:
                 is_seen = np.any(_intersections(boxes, next_boxes)[1] > _SAME_IOU, axis=1)
-                is_part = _is_part(boxes, scores, larger)
-                is_chosen &= is_seen | ~(is_part | (side >= next_sure))
+                is_chosen &= is_seen | ~_is_part(boxes, scores, larger)
+                doubted_from = _DOUBTED / views[row].scale if num_levels == 2 else 0.0
+                for index in np.flatnonzero(is_chosen & ~is_seen & (side >= doubted_from)):
+                    is_chosen[index] = _has_detail(image, boxes[index], views[row].scale)
             chosen[row] = parts[row].select(is_chosen)
         larger = np.concatenate([larger, *(np.c_[chosen[row].boxes, chosen[row].scores] for row in rows)])
         next_boxes = np.concatenate([np.zeros((0, 4), np.float32), *(parts[row].boxes for row in rows)])
-        next_sure = max(views[row].sure_size for row in rows)
     return chosen
 
 
@@ -98,7 +109,7 @@ def _ranged(view, level: int, scales, fit: float, *, has_low: bool) -> view_lib.
     # Sizes in pixels of the image.
     low = LARGE / (scales[level - 1] * fit) / _BAND if has_low else 0.0
     high = LARGE / (scales[level] * fit) * _BAND if level < len(scales) - 1 else math.inf
-    return dataclasses.replace(view, level=level, face_sizes=(low, high), sure_size=_SURE / (scales[level] * fit))
+    return dataclasses.replace(view, level=level, face_sizes=(low, high))
 
 
 def _sides(boxes) -> np.ndarray:
@@ -110,6 +121,28 @@ def _is_part(boxes, scores, larger) -> np.ndarray:
     is_larger = _sides(larger[:, :4])[None] > 1.5 * _sides(boxes)[:, None]
     is_surer = larger[None, :, 4] >= scores[:, None]
     return np.any(is_larger & is_surer & (_intersections(boxes, larger[:, :4])[0] >= _PART), axis=1)
+
+
+def _has_detail(image, box, scale: float) -> bool:
+    """Tells whether a part of an image, at a scale, shows more than at half that scale."""
+    margin = 8 / scale
+    left, top = (int(max(0, side - margin)) for side in box[:2])
+    right, bottom = (int(min(end, side + margin)) for side, end in zip(box[2:], image.shape[1::-1]))
+    if min(right - left, bottom - top) * scale < 8:
+        return True
+    grey = cv2.cvtColor(np.ascontiguousarray(image[top:bottom, left:right]), cv2.COLOR_RGB2GRAY)
+    # A multiple of four, so that pixels fall into whole groups.
+    width, height = (int((end - start) * min(scale, 1.0)) // 4 * 4 for start, end in ((left, right), (top, bottom)))
+    if scale < 1:
+        grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
+    grey = grey[:height, :width].astype(np.float32)
+
+    def loss(factor):
+        small = cv2.resize(grey, (width // factor, height // factor), interpolation=cv2.INTER_AREA)
+        return float(np.mean(np.abs(grey - cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC))))
+
+    half = loss(2)
+    return half >= _LEAST_LOSS and half >= _LEAST_RATIO * loss(4)
 
 
 def _intersections(boxes, others) -> tuple[np.ndarray, np.ndarray]:

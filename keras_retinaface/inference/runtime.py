@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from keras_retinaface import config as config_lib
-from keras_retinaface.inference import pool
+from keras_retinaface.inference import fork, pool
 
 KINDS = "a preset with shipped weights, a workdir, a .keras file, a .tflite file or a SavedModel directory"
 
@@ -57,6 +57,7 @@ class KerasRuntime:
         self._fusing = shape_growth.Fusing()
 
     def run(self, images):  # noqa: D102
+        fork.check()
         with self._fusing.for_shape(images.shape):
             outputs = (self._one if len(images) == 1 else self._many)(images)
         return {name: tensor.numpy() for name, tensor in outputs.items()}
@@ -77,6 +78,7 @@ class SavedModelRuntime:
     def run(self, images):  # noqa: D102
         import tensorflow as tf
 
+        fork.check()
         with self._fusing.for_shape(images.shape):
             outputs = self._function(image=tf.constant(images))
         return {name: tensor.numpy() for name, tensor in outputs.items()}
@@ -124,8 +126,10 @@ def open_model(
     Raises:
         ValueError: if the model is of no known kind or cannot be read, has no dense head when one is wanted, or is an
             export and `detection` asks for voting, which an export fixes.
+        RuntimeError: if it needs TensorFlow in a process forked from one where TensorFlow ran.
     """
     if not isinstance(model, (str, pathlib.Path)):
+        fork.check()
         return KerasRuntime(model, detection, has_dense=has_dense)
     path = pathlib.Path(model)
     is_export = path.suffix == ".tflite" or (path / "saved_model.pb").is_file()
@@ -135,6 +139,7 @@ def open_model(
         raise ValueError(f"`voting_iou` is fixed at export: give it to export_main.py. Received: {str(model)!r}")
     if path.suffix == ".tflite":
         return LiteRtRuntime(str(path), num_threads)
+    fork.check()
     if num_threads:
         _set_tensorflow_threads(num_threads)
     if (path / "saved_model.pb").is_file():
@@ -147,7 +152,9 @@ def load_keras(model: str | pathlib.Path):
 
     Raises:
         ValueError: if it is none of these or cannot be read.
+        RuntimeError: in a process forked from one where TensorFlow ran.
     """
+    fork.check()
     from keras_retinaface.weights import shipped
 
     path = pathlib.Path(model)
@@ -167,7 +174,7 @@ def load_keras(model: str | pathlib.Path):
 
 
 def _litert_runners(content: bytes, num_threads: int) -> dict[tuple[int, int], Callable]:
-    """Returns what runs the signatures of one interpreter, by size; each takes memory for its maps when first called."""
+    """Returns what runs the signatures of one interpreter, by size; each takes memory at its first call."""
     from ai_edge_litert import interpreter
 
     made = interpreter.Interpreter(model_content=content, num_threads=num_threads)

@@ -27,7 +27,6 @@ class View:
         is_flipped: whether the picture is mirrored.
         level: 0 for the largest scale of an image, 1 for the next smaller one and so on, see `overview`.
         face_sizes: longer sides of the faces that the view answers for, from and below, pixels of the image.
-        sure_size: longer side from which on the view misses no face that a larger scale shows, pixels of the image.
     """
 
     rectangle: tuple[int, int, int, int]
@@ -36,7 +35,6 @@ class View:
     is_flipped: bool = False
     level: int = 0
     face_sizes: tuple[float, float] = (0.0, math.inf)
-    sure_size: float = 0.0
 
     @property
     def is_added(self) -> bool:
