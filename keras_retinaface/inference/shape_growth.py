@@ -21,23 +21,27 @@ class Fusing:
 
         self._sizes = set()
         self._is_needed = tf.__version__.startswith("2.15.")
-        # Now and not before each call, when another thread may have switched it off for a moment.
-        self._usual = tf.config.optimizer.get_experimental_options().get("remapping", True)
 
     def for_shape(self, shape: tuple[int, ...]) -> contextlib.AbstractContextManager:
         """Returns a context to call the model in, with images of this shape."""
         if self._is_needed and len(self._sizes) <= _MAX_SIZES:
             self._sizes.add(tuple(shape))
-        return _apart(self._usual) if len(self._sizes) > _MAX_SIZES else contextlib.nullcontext()
+        return _apart() if len(self._sizes) > _MAX_SIZES else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
-def _apart(usual: bool):
-    import tensorflow as tf
+def _apart():
+    from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
+    from tensorflow.python.eager import context as eager
 
-    # The option goes with every call of a function, which TensorFlow optimises once for each of its values.
-    tf.config.optimizer.set_experimental_options({"remapping": False})
+    # What goes with every call of a function, which TensorFlow optimises once for each of its values. Of this thread
+    # alone: the option of `tf.config.optimizer` is all threads', and one that first runs meanwhile would keep it.
+    context = eager.context()
+    usual = context.function_call_options
+    config = config_pb2.ConfigProto.FromString(usual.config_proto_serialized)
+    config.graph_options.rewrite_options.remapping = rewriter_config_pb2.RewriterConfig.OFF
+    context.function_call_options = eager.FunctionCallOptions(usual.executor_type, config)
     try:
         yield
     finally:
-        tf.config.optimizer.set_experimental_options({"remapping": usual})
+        context.function_call_options = usual

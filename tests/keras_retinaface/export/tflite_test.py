@@ -1,8 +1,11 @@
 """Export as a whole: the same faces from Keras, SavedModel, TFLite and LiteRT without TensorFlow."""
 
 import json
+import os
+import pickle
 import subprocess
 import sys
+from concurrent import futures
 
 import cv2
 import numpy as np
@@ -11,7 +14,7 @@ import tensorflow as tf
 
 from keras_retinaface import config as config_lib
 from keras_retinaface.export import container, tflite
-from keras_retinaface.inference import detector
+from keras_retinaface.inference import detector, runtime
 from keras_retinaface.media import image_file
 from keras_retinaface.network import model as model_lib
 from tests import pictures
@@ -74,6 +77,63 @@ def test_litert_detects_without_importing_tensorflow(tflite_path, photos):
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(result.stdout.splitlines()[-1]) == [1, False, False]
+
+
+def _numbers(faces):
+    return [(face.box.tolist(), face.score, face.landmarks.tolist()) for face in faces]
+
+
+@pytest.mark.parametrize("num_threads", [2, 16])
+def test_threads_find_what_one_finds(tflite_path, images, num_threads, monkeypatch):
+    monkeypatch.setattr(runtime, "_num_cores", lambda: 8)
+    found_by = detector.Detector(str(tflite_path))
+    serial = [_numbers(found_by.detect(image)) for image in images]
+    assert len(serial[0]) == 1 and len(serial[1]) > 20
+    with futures.ThreadPoolExecutor(num_threads) as threads:
+        found = list(threads.map(found_by.detect, images * 12))
+    assert [_numbers(faces) for faces in found] == serial * 12
+    assert 1 < len(found_by._runtime._pool._made) <= 8
+
+
+_FORKED = """
+import os, sys
+from keras_retinaface import detector, image_file
+
+found_by = detector.Detector(sys.argv[1], num_threads=2)
+image = image_file.read(sys.argv[2])
+assert len(found_by.detect(image)) == 1
+child = os.fork()
+if not child:
+    try:
+        print(len(found_by.detect(image)), flush=True)
+    except RuntimeError as error:
+        print(error, flush=True)
+    sys.exit(0)
+_, status = os.waitpid(child, 0)
+assert status == 0 and len(found_by.detect(image)) == 1
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.parametrize("kind", ["tflite", "keras"])
+def test_a_forked_child_detects_or_says_why_not(tflite_path, photos, kind):
+    model = str(tflite_path) if kind == "tflite" else "mobilenet025"
+    command = [sys.executable, "-W", "ignore", "-c", _FORKED, model, str(photos / "astronaut.png")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    expected = (
+        "1" if kind == "tflite" else "TensorFlow ran in the parent before this process was forked, and would hang"
+    )
+    assert done.stdout.splitlines()[-1].startswith(expected)
+
+
+def test_a_detector_pickles_as_its_arguments(tflite_path, model, images):
+    options = dict(score_threshold=0.6, iou_threshold=0.3, max_faces=7, image_size=600, use_flip=True, min_face=20)
+    found_by = detector.Detector(str(tflite_path), **options, tile=512, use_voting=True, num_threads=1)
+    copy = pickle.loads(pickle.dumps(found_by))
+    assert {**vars(copy), "_runtime": None} == {**vars(found_by), "_runtime": None}
+    assert _numbers(copy.detect(images[1])) == _numbers(found_by.detect(images[1])) != []
+    with pytest.raises(TypeError, match="pickles if its `model` is a name or a path: .* Received: RetinaFace"):
+        pickle.dumps(detector.Detector(model))
 
 
 @pytest.mark.slow
@@ -147,7 +207,11 @@ def test_several_sizes_share_their_weights(model, crowd, tflite_path, tmp_path):
     assert (said["score_threshold"], said["labels"], said["quantization"]) == (0.5, ["face"], "none")
     _check(tflite.parity(model, path, DETECTION, crowd), 229)
     # The detector takes the size that holds the picture: at 640 x 480 the crowd's faces are too small to find.
-    assert len(detector.Detector(str(path)).detect(crowd[3])) > 200
+    found_by = detector.Detector(str(path))
+    serial = [_numbers(found_by.detect(image)) for image in crowd]
+    assert len(serial[3]) > 200
+    with futures.ThreadPoolExecutor(4) as threads:
+        assert [_numbers(faces) for faces in threads.map(found_by.detect, crowd * 3)] == serial * 3
     assert len(detector.Detector(str(tflite_path)).detect(crowd[3])) < 200
 
 

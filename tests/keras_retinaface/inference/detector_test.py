@@ -1,3 +1,6 @@
+import threading
+from concurrent import futures
+
 import cv2
 import numpy as np
 import pytest
@@ -73,6 +76,29 @@ def test_a_batch_of_mixed_sizes_equals_single_images(photos, public):
         alone = public.detect(image)
         assert len(batched) == len(alone) > 0
         for one, other in zip(batched, alone):
+            np.testing.assert_allclose(one.box, other.box, atol=1e-2)
+            np.testing.assert_allclose(one.score, other.score, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_threads", [2, 16])
+def test_threads_find_what_one_finds_from_the_first_call_on(photos, public, num_threads):
+    image = image_file.read(photos / "tfjs_three_people.jpg")
+    # More sizes than are fused, so that threads cross the point from which on ops are left apart.
+    images = [cv2.resize(image, (400 + 8 * step, 320)) for step in range(20)]
+    found_by, start = detector.Detector("mobilenet025_public"), threading.Barrier(num_threads, timeout=60)
+
+    def detect(index):
+        if index < num_threads:
+            start.wait()  # all trace at once
+        return found_by.detect(images[index % len(images)])
+
+    with futures.ThreadPoolExecutor(num_threads) as threads:
+        found = list(threads.map(detect, range(40)))
+    for index, faces in enumerate(found):
+        alone = public.detect(images[index % len(images)])
+        assert len(faces) == len(alone) > 0
+        for one, other in zip(faces, alone):
+            # Fused or apart, an op rounds differently.
             np.testing.assert_allclose(one.box, other.box, atol=1e-2)
             np.testing.assert_allclose(one.score, other.score, atol=1e-5)
 

@@ -1,14 +1,13 @@
 import pathlib
 import subprocess
 import sys
+import threading
 
-import numpy as np
 import pytest
-import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2
+from tensorflow.python.eager import context as eager
 
-from keras_retinaface import config as config_lib
-from keras_retinaface.inference import runtime, shape_growth
-from keras_retinaface.network import model as model_lib
+from keras_retinaface.inference import shape_growth
 
 # In a process of its own: memory that other tests have freed would hide the growth.
 _CHILD = """
@@ -42,9 +41,23 @@ def test_memory_is_flat_over_ever_new_sizes(tmp_path, kind):
     assert whole < 1.05 * half
 
 
-def test_the_option_is_as_it_was_after_a_call():
-    found_by = runtime.KerasRuntime(model_lib.RetinaFace.from_preset("mobilenet025"), config_lib.Detection())
-    before = tf.config.optimizer.get_experimental_options()
-    for width in range(64, 64 + shape_growth._MAX_SIZES + 2):
-        found_by.run(np.zeros((1, 64, width, 3), np.uint8))
-    assert before.get("remapping", True) == tf.config.optimizer.get_experimental_options().get("remapping", True)
+def _remapping():
+    """Returns what this thread's calls of functions say of it: 0 is the default, which is on, and 2 is off."""
+    config = config_pb2.ConfigProto.FromString(eager.context().function_call_options.config_proto_serialized)
+    return config.graph_options.rewrite_options.remapping
+
+
+def test_ops_are_left_apart_for_the_own_thread_and_the_own_call_only():
+    apart = shape_growth.Fusing()
+    apart._is_needed = True
+    for width in range(shape_growth._MAX_SIZES):
+        with apart.for_shape((1, 64, width, 3)):
+            assert _remapping() == 0
+    seen = []
+    with apart.for_shape((1, 64, 999, 3)):
+        assert _remapping() == 2
+        # A thread that first calls TensorFlow now: with an option of all threads it would keep what it finds.
+        other = threading.Thread(target=lambda: seen.append(_remapping()))
+        other.start()
+        other.join()
+    assert seen == [0] and _remapping() == 0
