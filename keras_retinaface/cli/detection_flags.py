@@ -38,10 +38,11 @@ def define(
         "image_size": flags.DEFINE_string(
             "image_size",
             view.ORIGINAL,
-            "What the network sees: `original`, `SHORT,LONG` sides, or the LONG side; pixels.",
+            "What the network sees: `original`, `SHORT,LONG` sides, or the LONG side; pixels. Over 640 smaller views "
+            "are added, for larger faces.",
         ),
         "scales": flags.DEFINE_list(
-            "scales", [], "Short sides in pixels to look at in turn, e.g. 500,800,1100,1400,1700."
+            "scales", [], "Short sides in pixels to look at in turn, and no others, e.g. 500,800,1100,1400,1700."
         ),
         "flip": flags.DEFINE_bool("flip", False, "Look at mirrored images too."),
         "voting": flags.DEFINE_bool(

@@ -57,8 +57,9 @@ class Detector:
         score_threshold: detections under this score are dropped.
         iou_threshold: of non-maximum suppression.
         max_faces: most faces returned an image.
-        image_size: what the network sees: "original", a number (long side, pixels) or (short side, long side).
-        scales: short sides in pixels to look at one after the other, instead of `image_size`.
+        image_size: what the network sees: "original", a number (long side, pixels) or (short side, long side). Over 640
+            pixels it also sees a quarter of that size, and so on, for faces that are too large for it: see `overview`.
+        scales: short sides in pixels to look at one after the other, instead of `image_size`; these and no others.
         use_flip: whether to look at every picture mirrored too.
         use_voting: whether a face found in several pictures is their mean (landmarks too) instead of the best one.
         tile: largest side of a picture, pixels; larger ones are cut into overlapping tiles. None: never.
@@ -67,6 +68,11 @@ class Detector:
         voting_iou: whether, within one picture, a face's box is the mean of all candidates that overlap the best one by
             this or more, weighted by squared score: 0.5 fits small faces better. 0 takes the best one as it is.
         mesh: whether each face gets a mesh, which needs a Keras model with a dense head and no mirrored views.
+
+    Any number of threads may share a detector and find what one finds. For a `.tflite` file each thread that runs at
+    the same time takes an interpreter and its memory, up to the number of cores over `num_threads`; others wait. One
+    that TensorFlow runs does not survive a fork and says so. A detector pickles, as its arguments, if `model` is a name
+    or a path.
 
     An exported model carries the thresholds of its export: stricter ones here still apply, laxer ones cannot. It votes
     if its export says so.

@@ -164,3 +164,15 @@ def test_a_damaged_keras_file_is_named(tmp_path):
     (tmp_path / "model.keras").write_bytes(b"damaged")
     with pytest.raises(ValueError, match="model.keras: not a readable .keras file"):
         runtime.load_keras(tmp_path)
+
+
+@pytest.mark.parametrize("side", [16, 64, 300, 700, 1500])
+def test_one_face_of_any_size_is_one_box(photos, side):
+    image, (truth,) = image_file.read(photos / "fr_obama.jpg"), _annotated(photos, "fr_obama.jpg")
+    factor = side / (truth[3] - truth[1])
+    left, top, right, bottom = (int(value) for value in (truth[0] - 60, 20, truth[2] + 60, truth[3] + 60))
+    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+    scaled = cv2.resize(image[top:bottom, left:right], None, fx=factor, fy=factor, interpolation=how)
+    (face,) = detector.Detector("mobilenet025").detect(scaled)
+    expected = (truth - np.array([left, top, left, top])) * factor
+    assert box.iou(face.box[None], expected[None].astype(np.float32)).numpy() > (0.7 if side > 16 else 0.5)
