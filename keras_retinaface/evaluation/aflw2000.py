@@ -9,7 +9,6 @@ import pathlib
 import numpy as np
 
 from keras_retinaface.evaluation import mat_file
-
 from keras_retinaface.formats import npz_file
 
 # Bounds of |yaw|, degrees; the quoted mean is that of the three groups, not of all faces.

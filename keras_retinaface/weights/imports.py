@@ -13,8 +13,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from keras_retinaface.layers import layer_name
 from keras_retinaface.formats import archive
+from keras_retinaface.layers import layer_name
 from keras_retinaface.weights import arrays
 
 # Batch norm epsilon of the graph; a norm with variance 1 - epsilon, mean 0 and scale 1 adds its offset and no more.
