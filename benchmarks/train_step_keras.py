@@ -24,8 +24,9 @@ def main():
     tf.config.threading.set_inter_op_parallelism_threads(settings["threads"])
     boxes, size = np.float32(settings["boxes"]), settings["size"]
     batch, num_faces = boxes.shape[:2]
+    changes = {name: config_lib.parse(name, text) for name, text in settings["changes"].items()}
     config = config_lib.Config.preset(settings["preset"]).replace(
-        batch_size=batch, image_size=(size, size), use_recompute=settings["use_recompute"]
+        batch_size=batch, image_size=(size, size), use_recompute=settings["use_recompute"], **changes
     )
     model = model_lib.RetinaFace(config)
     model.compile(optimizer=optimizer.make_optimizer(config.training, 1000, model))
@@ -33,11 +34,12 @@ def main():
     step = model.make_train_function() or model.train_function  # Keras 2 returns it, Keras 3 does not
     process.answer()
     for line in sys.stdin:
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         for _ in range(json.loads(line)["steps"]):
             logs = step(batches)
         assert np.isfinite(float(logs["loss"]))
-        process.answer(seconds=time.perf_counter() - start, memory_mb=process.peak_memory())
+        elapsed = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - busy}
+        process.answer(**elapsed, memory_mb=process.peak_memory())
 
 
 def make_data(config, boxes, landmarks, num_faces):
@@ -52,7 +54,7 @@ def make_data(config, boxes, landmarks, num_faces):
         "num_faces": np.full(batch, num_faces, np.int32),
     }
     data = tf.data.Dataset.from_tensors(sample).cache().repeat()
-    return data.map(lambda s: (s["image"], target.encode(s, (height, width), config.anchors)))
+    return data.map(lambda s: (s["image"], target.make(s, (height, width), config.anchors)))
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def make_dataset(
         with_names: whether the targets hold `image_name` string `[B]`.
 
     Returns:
-        A dataset of `image` uint8 `[B, H, W, 3]`, RGB, 0..255, and the targets of `target.encode`. Its attribute
+        A dataset of `image` uint8 `[B, H, W, 3]`, RGB, 0..255, and the targets of `target.make`. Its attribute
         `num_records` is the number of images of all workers.
 
     Raises:
@@ -81,7 +81,7 @@ def make_dataset(
         _refuse_ignored(landmarks=landmarks, on_bad_data=on_bad_data, category=category)
 
     def encode(samples):
-        targets = target.encode(samples, config.augmentation.image_size, config.anchors)
+        targets = target.make(samples, config.augmentation.image_size, config.anchors)
         if with_names:
             targets["image_name"] = samples["image_name"]
         return samples["image"], targets

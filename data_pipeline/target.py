@@ -1,11 +1,34 @@
-"""Encodes the faces of a batch as anchor targets, inside the graph."""
+"""Makes the targets of a batch from its faces, inside the graph."""
 
 from __future__ import annotations
 
 import tensorflow as tf
 
 from keras_retinaface import config as config_lib
-from keras_retinaface.geometry import anchor, box, landmark, matcher
+from keras_retinaface.geometry import anchor, encoding, matcher
+
+
+def make(
+    sample: dict[str, tf.Tensor],
+    image_size: tuple[int, int],
+    anchors: config_lib.Anchors,
+) -> dict[str, tf.Tensor]:
+    """Makes what the losses want: anchor targets, or the faces themselves where the network's outputs decide.
+
+    Args:
+        sample: as for `encode`.
+        image_size: (height, width), pixels.
+        anchors: the design and who assigns.
+
+    Returns:
+        As `encode`, or with `assignment` "dynamic" what `keras_retinaface.assignment.encode` takes: `faces` float32
+        `[B, N, 4]`, xyxy, pixels, `face_landmarks` float32 `[B, N, 5, 2]`, `landmark_visible` bool `[B, N, 5]`,
+        `is_ignored` bool `[B, N]` and `num_faces` int32 `[B]`.
+    """
+    if anchors.assignment == "paper":
+        return encode(sample, image_size, anchors)
+    kept = {key: sample[key] for key in ("landmark_visible", "is_ignored", "num_faces")}
+    return {"faces": sample["boxes"], "face_landmarks": sample["landmarks"], **kept}
 
 
 def encode(
@@ -13,7 +36,7 @@ def encode(
     image_size: tuple[int, int],
     anchors: config_lib.Anchors,
 ) -> dict[str, tf.Tensor]:
-    """Encodes faces as what the losses compare the network's outputs with.
+    """Encodes faces as what the losses compare the network's outputs with, by the overlaps of the anchors.
 
     Args:
         sample: of a batch, padded to the most faces of an image: `boxes` float32 `[B, N, 4]`, xyxy, pixels, `landmarks`
@@ -23,18 +46,15 @@ def encode(
         anchors: the design and its thresholds.
 
     Returns:
-        `state` int32 `[B, A]` (constants of `matcher`), `box_deltas` float32 `[B, A, 4]`, `landmark_deltas` float32
-        `[B, A, 5, 2]`, `landmark_weight` float32 `[B, A, 5]` and `matched_box` float32 `[B, A, 4]`, xyxy, pixels; all
-        zero where the anchor is not positive, and deltas zero where the weight is.
+        As `encoding.spread`.
     """
-    num_images = tf.shape(sample["num_faces"])[0]
     faces = tf.cast(tf.where(tf.sequence_mask(sample["num_faces"], tf.shape(sample["boxes"])[1])), tf.int32)
     boxes = tf.gather_nd(sample["boxes"], faces)  # [faces, 4]
     assigned = matcher.assign(
         boxes,
         tf.gather_nd(sample["is_ignored"], faces),
         faces[:, 0],
-        num_images,
+        tf.shape(sample["num_faces"])[0],
         image_size=image_size,
         strides=anchors.strides,
         sizes=anchors.sizes,
@@ -43,26 +63,13 @@ def encode(
         keep_best_anchor=anchors.keep_best_anchor,
         compensation=anchors.compensation,
     )
-    # Only positive rows are computed; the rest of these large tensors is zeros that nobody touches twice.
-    num_anchors = tf.shape(assigned.state)[1]
     with tf.init_scope():  # a constant of the graph, made once
         all_anchors = anchor.generate(image_size, anchors.strides, anchors.sizes)
-    positive = tf.gather(all_anchors, assigned.anchors % num_anchors)  # [P, 4]
-    matched_box = tf.gather(boxes, assigned.faces)
-    matched = tf.gather(faces, assigned.faces)
-    weight = tf.cast(tf.gather_nd(sample["landmark_visible"], matched), tf.float32)  # [P, 5]
-    deltas = landmark.encode(tf.gather_nd(sample["landmarks"], matched), positive, anchors.variances[0])
-    deltas = tf.where(weight[..., None] > 0.0, deltas, 0.0)
-
-    def spread(values: tf.Tensor) -> tf.Tensor:
-        tail = values.shape[1:].as_list()
-        dense = tf.scatter_nd(assigned.anchors[:, None], values, [num_images * num_anchors] + tail)
-        return tf.reshape(dense, [num_images, num_anchors] + tail)
-
-    return {
-        "state": assigned.state,
-        "box_deltas": spread(box.encode(matched_box, positive, anchors.variances)),
-        "landmark_deltas": spread(deltas),
-        "landmark_weight": spread(weight),
-        "matched_box": spread(matched_box),
-    }
+    return encoding.spread(
+        assigned,
+        all_anchors,
+        boxes,
+        tf.gather_nd(sample["landmarks"], faces),
+        tf.gather_nd(sample["landmark_visible"], faces),
+        variances=anchors.variances,
+    )

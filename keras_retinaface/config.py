@@ -11,13 +11,15 @@ import typing
 BACKBONES = ("mobilenet025", "mobilenet_v2", "resnet50", "resnet152")
 LAYOUTS = ("torchvision", "keras")
 DEFORM_SAMPLERS = ("auto", "sparse", "gather")
-CLASS_LOSSES = ("ohem", "focal")
+ASSIGNMENTS = ("paper", "dynamic")
+CLASS_LOSSES = ("ohem", "focal", "quality")
+QUALITY_TARGETS = ("overlap", "one")
 CLASS_COUNTS = ("sampled", "positive")
 OHEM_POOLS = ("image", "batch")
 OPTIMIZERS = ("sgd", "adam")
 SCHEDULES = ("steps", "cosine")
 DECAY_MODES = ("l2", "decoupled")
-BOX_LOSSES = ("smooth_l1", "giou", "ciou")
+BOX_LOSSES = ("smooth_l1", "giou", "ciou", "eiou")
 # No number in the text of a config is beyond; seeds are the largest.
 _LARGEST = 1 << 64
 
@@ -37,6 +39,8 @@ class Anchors:
         sizes: side lengths of the square anchors in pixels, one tuple per level.
         variances: divisors of the encoded (centre, size) offsets; (1, 1) is plain Fast R-CNN. Landmark offsets use the
             first.
+        assignment: who gives anchors to faces: the "paper" by their overlaps, as the fields below say, or "dynamic", the
+            network's own outputs, see `assignment`, which reads none of them.
         positive_iou: an anchor whose best face reaches more than this overlap is positive.
         negative_iou: an anchor whose best face stays under this overlap is background; between the two it is ignored.
         keep_best_anchor: whether every face also claims its best anchor, however small the overlap.
@@ -47,12 +51,14 @@ class Anchors:
     strides: tuple[int, ...] = (8, 16, 32)
     sizes: tuple[tuple[float, ...], ...] = ((16.0, 32.0), (64.0, 128.0), (256.0, 512.0))
     variances: tuple[float, float] = (0.1, 0.2)
+    assignment: str = "paper"
     positive_iou: float = 0.5
     negative_iou: float = 0.3
     keep_best_anchor: bool = True
     compensation: float = 0.0
 
     def __post_init__(self):
+        _check_choice(self, assignment=ASSIGNMENTS)
         if not self.strides or any(s < 4 or s & (s - 1) for s in self.strides):
             raise ValueError(f"`strides` must be powers of two from 4. Received: strides={self.strides}")
         if any(b != 2 * a for a, b in zip(self.strides, self.strides[1:])):
@@ -137,17 +143,21 @@ class Loss:
         class_weight: factor of the class loss.
         box_weight: factor of the box loss.
         landmark_weight: factor of the landmark loss.
-        class_loss: "ohem", softmax cross entropy with online hard example mining, or "focal", over all anchors; with
-            heads that know nothing yet its sum starts large, which `clip_norm` bounds.
+        class_loss: "ohem", softmax cross entropy with online hard example mining, or over all anchors "focal" or
+            "quality", which teaches a face's score how well its box fits; with heads that know nothing yet the sum of
+            these two starts large, which `clip_norm` bounds.
         negative_ratio: background anchors kept per positive one by online hard example mining.
         ohem_pool: what the hardest background anchors are looked for in: each "image", or the whole "batch" (of one
             device).
         class_count: what divides the sum of the mined class loss: all anchors "sampled", so that it is a mean, or the
             "positive" ones as in SSD and most public trainers, which makes it about `1 + negative_ratio` times as
-            large. Focal loss is always over the positive ones.
-        focal_gamma: power of the focal loss that plays down what is already right; 0 is cross entropy.
-        focal_alpha: weight of faces in the focal loss; that of background is the rest of 1.
-        box_loss: "smooth_l1" of the offsets, or one minus the "giou" or "ciou" of the boxes, which wants a
+            large. Focal and quality loss are always over the positive ones.
+        focal_gamma: power of the focal loss that plays down what is already right, in the quality loss of background
+            alone; 0 is cross entropy.
+        focal_alpha: weight of faces in the focal loss; that of background is the rest of 1, in the quality loss too,
+            where faces weigh 1.
+        quality_target: what the quality loss wants of a face's score: the "overlap" of its predicted box, or "one".
+        box_loss: "smooth_l1" of the offsets, or one minus the "giou", "ciou" or "eiou" of the boxes, which wants a
             `box_weight` of about 2.
         dense_weight: factor of the photometric loss, see `mesh.dense_loss`.
         dense_warmup: steps over which that factor rises from 0.
@@ -168,6 +178,7 @@ class Loss:
     class_count: str = "sampled"
     focal_gamma: float = 2.0
     focal_alpha: float = 0.25
+    quality_target: str = "overlap"
     box_loss: str = "smooth_l1"
     dense_weight: float = 0.01
     dense_warmup: int = 500
@@ -188,9 +199,8 @@ class Loss:
                 raise ValueError(f"`{name}` must be {least} or more. Received: {name}={getattr(self, name)}")
         if self.negative_ratio <= 0:
             raise ValueError(f"`negative_ratio` must be positive. Received: negative_ratio={self.negative_ratio}")
-        _check_choice(
-            self, class_loss=CLASS_LOSSES, ohem_pool=OHEM_POOLS, class_count=CLASS_COUNTS, box_loss=BOX_LOSSES
-        )
+        _check_choice(self, class_loss=CLASS_LOSSES, quality_target=QUALITY_TARGETS, box_loss=BOX_LOSSES)
+        _check_choice(self, ohem_pool=OHEM_POOLS, class_count=CLASS_COUNTS)
         if self.focal_gamma < 0:
             raise ValueError(f"`focal_gamma` must not be negative. Received: focal_gamma={self.focal_gamma}")
         if not 0 < self.focal_alpha < 1:
@@ -207,9 +217,15 @@ class Augmentation:
         crop_pixels: smallest and largest short edge of the random crop in pixels of the image as it is, beyond its
             border if need be, so that faces stay near their own scale however large the image; instead of `crop_scale`
             and zooming out unless it is (0, 0).
+        native_scale: smallest and largest size of a training image over the image as it is, equally likely by factor;
+            the crop is what then fills `image_size`, beyond the border by an eighth of its side at most, or what an
+            image leaves of it. Instead of `crop_scale`, `crop_pixels` and zooming out unless it is (0, 0).
         zoom_out_probability: of a crop that reaches beyond the border, so that faces of an image's size appear whole.
         zoom_out_scale: smallest and largest side of such a crop over the short edge.
-        background_probability: of a crop placed anywhere; all others hold at least one face.
+        background_probability: of a crop placed anywhere; all others hold at least one face, with `native_scale` its
+            centre.
+        antialias_probability: of shrinking with a filter as wide as the scale asks, not with what is drawn of the three
+            methods that see a few pixels.
         flip_probability: of mirroring an image.
         photometric_probability: of changing brightness, contrast, hue and saturation.
         brightness: largest shift either way, of 255.
@@ -221,14 +237,18 @@ class Augmentation:
         jpeg_probability: of JPEG artefacts.
         mosaic_probability: of a sample made of four images.
         min_face: faces whose shorter side is under this many pixels after the crop are ignored, not background.
+        max_cut: faces of which the crop cuts off more than this share are ignored; those whose centre it cuts off are
+            in any case.
     """
 
     image_size: tuple[int, int] = (640, 640)
     crop_scale: tuple[float, float] = (0.3, 1.0)
     crop_pixels: tuple[float, float] = (0.0, 0.0)
+    native_scale: tuple[float, float] = (0.0, 0.0)
     zoom_out_probability: float = 0.2
     zoom_out_scale: tuple[float, float] = (1.0, 2.0)
     background_probability: float = 0.05
+    antialias_probability: float = 0.0
     flip_probability: float = 0.5
     photometric_probability: float = 0.8
     brightness: float = 0.125
@@ -240,6 +260,7 @@ class Augmentation:
     jpeg_probability: float = 0.0
     mosaic_probability: float = 0.0
     min_face: float = 6.0
+    max_cut: float = 1.0
 
     def __post_init__(self):
         if len(self.image_size) != 2 or any(side < 32 for side in self.image_size):
@@ -248,18 +269,24 @@ class Augmentation:
             values = getattr(self, name)
             if len(values) != 2 or not 0 < values[0] <= values[1]:
                 raise ValueError(f"`{name}` must be (smallest, largest), positive. Received: {values}")
-        is_off = tuple(self.crop_pixels) == (0, 0)
-        if not is_off and not (len(self.crop_pixels) == 2 and 1 <= self.crop_pixels[0] <= self.crop_pixels[1]):
+        for name, least in (("crop_pixels", 1), ("native_scale", 0.01)):
+            values = getattr(self, name)
+            is_off = tuple(values) == (0, 0)
+            if not is_off and not (len(values) == 2 and least <= values[0] <= values[1]):
+                raise ValueError(
+                    f"`{name}` must be (smallest, largest), each {least} or more, or (0, 0). Received: {name}={values}"
+                )
+        if self.crop_pixels[1] and self.native_scale[1]:
             raise ValueError(
-                "`crop_pixels` must be (smallest, largest), each 1 or more, or (0, 0). "
-                f"Received: crop_pixels={self.crop_pixels}"
+                "`crop_pixels` and `native_scale` exclude each other. "
+                f"Received: crop_pixels={self.crop_pixels}, native_scale={self.native_scale}"
             )
         if self.crop_scale[1] > 1:
             raise ValueError(f"`crop_scale` must not pass 1; see `zoom_out_scale`. Received: {self.crop_scale}")
         for name in (field.name for field in dataclasses.fields(self) if field.name.endswith("_probability")):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` must be in [0, 1]. Received: {name}={getattr(self, name)}")
-        for name, largest in (("brightness", 1.0), ("hue", 3.15)):
+        for name, largest in (("brightness", 1.0), ("hue", 3.15), ("max_cut", 1.0)):
             if not 0 <= getattr(self, name) <= largest:
                 raise ValueError(f"`{name}` must be in [0, {largest}]. Received: {name}={getattr(self, name)}")
         if self.min_face < 0:
@@ -275,7 +302,8 @@ class Training:
         batch_size: images a step, over all devices.
         accumulate_steps: parts that a step takes its batch in, one after the other, to fit a large one in memory. The
             gradient is that of the whole batch; only norms that are not frozen see part by part.
-        optimizer: "sgd" with momentum, or "adam", which wants a `learning_rate` of about 1e-3.
+        optimizer: "sgd" with momentum, or "adam", which wants a `learning_rate` of about 1e-3; with `decay_mode`
+            "decoupled" that is AdamW.
         learning_rate: peak of the schedule.
         backbone_rate: factor of the learning rate for the backbone; the convolutions that give offsets to deformable
             ones always have a tenth.
@@ -283,6 +311,7 @@ class Training:
         schedule: how the rate falls after that: in "steps", or along a "cosine" to 0.
         milestones: shares of all steps at which the rate falls to a tenth, for the schedule of steps.
         momentum: of SGD; of Adam the one of the gradient.
+        square_momentum: of Adam, the one of the squared gradient.
         weight_decay: pull on convolution kernels to zero, not on norms and biases.
         decay_mode: "l2" adds the pull to the gradient, as the paper's code and PyTorch's SGD do, so that momentum
             multiplies it; "decoupled" takes it off beside the step, for Adam or a weaker pull.
@@ -310,6 +339,7 @@ class Training:
     schedule: str = "steps"
     milestones: tuple[float, ...] = (55 / 80, 68 / 80)
     momentum: float = 0.9
+    square_momentum: float = 0.999
     weight_decay: float = 5e-4
     decay_mode: str = "l2"
     clip_norm: float = 0.0
@@ -337,10 +367,9 @@ class Training:
         for name in ("backbone_rate", "weight_decay", "clip_norm"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must not be negative. Received: {name}={getattr(self, name)}")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"`momentum` must be in [0, 1). Received: momentum={self.momentum}")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"`ema_decay` must be in [0, 1). Received: ema_decay={self.ema_decay}")
+        for name in ("momentum", "square_momentum", "ema_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be in [0, 1). Received: {name}={getattr(self, name)}")
         if not 0 <= self.frozen_stages <= 5:
             raise ValueError(f"`frozen_stages` must be in [0, 5]. Received: frozen_stages={self.frozen_stages}")
         if not 0 <= self.warmup < 1 or any(not 0 < m <= 1 for m in self.milestones):

@@ -86,6 +86,39 @@ def complete_iou(boxes: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
     return overlap - distance - weight * shape
 
 
+def efficient_iou(boxes: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+    """Computes overlap less a distance of centres and differences of widths and of heights, box by box.
+
+    Args:
+        boxes: float32 `[..., 4]`, xyxy, pixels. Width and height must be positive.
+        others: float32 `[..., 4]`, as `boxes`.
+
+    Returns:
+        float32 `[...]`, at most 1.
+
+    Source: Focal and Efficient IOU Loss (Zhang et al., 2021), equation 6.
+    """
+    overlap, _ = _paired_iou(boxes, others)
+    boxes, others, enclosing = to_cxcywh(boxes), to_cxcywh(others), _enclosing_size(boxes, others)
+    enclosing = tf.square(enclosing)
+    difference = tf.square(boxes - others)
+    distance = tf.reduce_sum(difference[..., :2], axis=-1) / tf.reduce_sum(enclosing, axis=-1)
+    return overlap - distance - tf.reduce_sum(difference[..., 2:] / enclosing, axis=-1)
+
+
+def paired_iou(boxes: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+    """Computes intersection over union box by box.
+
+    Args:
+        boxes: float32 `[..., 4]`, xyxy, pixels.
+        others: float32 `[..., 4]`, as `boxes`; one of two must have an area.
+
+    Returns:
+        float32 `[...]` in [0, 1].
+    """
+    return _paired_iou(boxes, others)[0]
+
+
 def _paired_iou(boxes, others) -> tuple[tf.Tensor, tf.Tensor]:
     size = tf.minimum(boxes[..., 2:], others[..., 2:]) - tf.maximum(boxes[..., :2], others[..., :2])
     size = tf.maximum(size, 0.0)

@@ -42,7 +42,7 @@ class Assignment(NamedTuple):
     faces: tf.Tensor
 
 
-class _Kinds(NamedTuple):
+class Kinds(NamedTuple):
     """The K combinations of a level and a size; all fields `[K]`."""
 
     size: tf.Tensor
@@ -95,7 +95,7 @@ def assign(
     Returns:
         The state of every anchor in the order of `anchor.generate`, and the faces of the positive ones.
     """
-    kinds = _make_kinds(image_size, strides, sizes)
+    kinds = make_kinds(image_size, strides, sizes)
     boxes = tf.where(is_ignored[:, None], _grow(boxes, min(min(level) for level in sizes)), boxes)
     num_all = num_images * kinds.num_anchors
     # Ignored faces get a second set of anchors, so that one pass serves both.
@@ -118,12 +118,13 @@ def assign(
     )
 
 
-def _make_kinds(image_size, strides: Sequence[int], sizes: Sequence[Sequence[float]]) -> _Kinds:
+def make_kinds(image_size, strides: Sequence[int], sizes: Sequence[Sequence[float]]) -> Kinds:
+    """Lays out the kinds of anchors of an image; arguments as for `assign`."""
     step = len(sizes[0])
     features = tf.stack([anchor.feature_size(image_size, stride) for stride in strides])  # [L, 2]
     num_level = features[:, 0] * features[:, 1] * step
     first = tf.cumsum(num_level, exclusive=True)[:, None] + tf.range(step)  # [L, S]
-    return _Kinds(
+    return Kinds(
         size=tf.reshape(tf.constant(sizes, tf.float32), [-1]),
         stride=tf.repeat(tf.constant(strides, tf.float32), step),
         rows=tf.repeat(features[:, 0], step),
@@ -142,7 +143,7 @@ def _grow(boxes: tf.Tensor, smallest: float) -> tf.Tensor:
 
 
 def _best_faces(
-    boxes: tf.Tensor, offset: tf.Tensor, num_keys: tf.Tensor, kinds: _Kinds, iou: float, gain: tf.Tensor
+    boxes: tf.Tensor, offset: tf.Tensor, num_keys: tf.Tensor, kinds: Kinds, iou: float, gain: tf.Tensor
 ) -> tf.Tensor:
     """Finds the packed best face of every anchor with an overlap of at least `iou`; elsewhere the key is not positive.
 
@@ -190,7 +191,7 @@ def _best_faces(
     return tf.while_loop(is_left, take_chunk, (tf.constant(0), keys), parallel_iterations=1)[1]
 
 
-def _claims(boxes: tf.Tensor, offset: tf.Tensor, kinds: _Kinds) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def _claims(boxes: tf.Tensor, offset: tf.Tensor, kinds: Kinds) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Finds the anchor that overlaps each face most, `[N, 1]`, a key above all without a claim, and the overlap."""
     centre = 0.5 * (boxes[:, :2] + boxes[:, 2:])
     # No anchor of a kind overlaps more than the one nearest to the face's centre.
@@ -207,7 +208,7 @@ def _claims(boxes: tf.Tensor, offset: tf.Tensor, kinds: _Kinds) -> tuple[tf.Tens
     return (offset + tf.gather(anchors, best, batch_dims=1))[:, None], key, overlap
 
 
-def _anchor_and_iou(boxes: tf.Tensor, cell: tf.Tensor, kind: tf.Tensor, kinds: _Kinds) -> tuple[tf.Tensor, tf.Tensor]:
+def _anchor_and_iou(boxes: tf.Tensor, cell: tf.Tensor, kind: tf.Tensor, kinds: Kinds) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns index and overlap of the anchor on a cell, (column, row), with a box; all `[...]`."""
     anchors = tf.gather(kinds.first, kind) + (cell[..., 1] * tf.gather(kinds.columns, kind) + cell[..., 0]) * kinds.step
     side = tf.gather(kinds.size, kind)[..., None]

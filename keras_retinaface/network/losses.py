@@ -8,6 +8,7 @@ from keras_retinaface.geometry import box, matcher
 
 # Of a predicted box over its anchor: the exponential of more may not be finite.
 _MAX_LOG_SIZE = 4.0
+_OVERLAPS = {"giou": box.generalized_iou, "ciou": box.complete_iou, "eiou": box.efficient_iou}
 
 
 def score_loss(scores: tf.Tensor, state: tf.Tensor, negative_ratio: float) -> tuple[tf.Tensor, tf.Tensor]:
@@ -74,6 +75,64 @@ def focal_loss(scores: tf.Tensor, state: tf.Tensor, *, gamma: float, alpha: floa
     return total, positive_count(state)
 
 
+def quality_loss(
+    scores: tf.Tensor, state: tf.Tensor, quality: tf.Tensor, *, gamma: float, alpha: float
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Sums cross entropy with a target between 0 and 1 for faces, and less of what is already right for background.
+
+    Args:
+        scores: float32 `[B, A, 2]`, logits of background and face.
+        state: int32 `[B, A]`.
+        quality: float32 `[B, A]`, what a face's probability should be; read where an anchor is positive.
+        gamma: power of the probability that background counts with, which has no gradient.
+        alpha: what is missing to 1 in the weight of background; faces weigh 1.
+
+    Returns:
+        The sum and the number of positive anchors, float32 scalars.
+
+    Source: after Generalized Focal Loss (Li et al., 2020); faces count in full, as in VarifocalNet (Zhang et al., 2021).
+    """
+    is_positive = tf.equal(state, matcher.POSITIVE)
+    odds = scores[..., 1] - scores[..., 0]  # [B, A]
+    # The power through the logarithm of the probability: its own is 0 where odds are far below.
+    background = (1.0 - alpha) * tf.exp(-gamma * tf.nn.softplus(-tf.stop_gradient(odds)))
+    weight = tf.where(is_positive, 1.0, tf.where(tf.equal(state, matcher.IGNORED), 0.0, background))
+    loss = tf.nn.softplus(odds) - tf.where(is_positive, quality, 0.0) * odds
+    return tf.reduce_sum(weight * loss), positive_count(state)
+
+
+def quality(
+    box_deltas: tf.Tensor,
+    matched_box: tf.Tensor,
+    state: tf.Tensor,
+    *,
+    anchors: tf.Tensor,
+    variances: tuple[float, float],
+) -> tf.Tensor:
+    """Computes how much the predicted box of every positive anchor overlaps its face, 0 elsewhere.
+
+    Args:
+        box_deltas: float32 `[B, A, 4]` of the model.
+        matched_box: float32 `[B, A, 4]`, xyxy, pixels; read where an anchor is positive.
+        state: int32 `[B, A]`.
+        anchors: float32 `[A, 4]`, xyxy, pixels.
+        variances: divisors of the offsets, see `box.encode`.
+
+    Returns:
+        float32 `[B, A]`, without a gradient.
+    """
+    is_positive = tf.equal(state, matcher.POSITIVE)
+    wanted = tf.where(is_positive[..., None], matched_box, anchors)
+    overlap = box.paired_iou(predicted_boxes(tf.stop_gradient(box_deltas), anchors, variances), wanted)
+    return tf.where(is_positive, overlap, 0.0)
+
+
+def predicted_boxes(box_deltas: tf.Tensor, anchors: tf.Tensor, variances: tuple[float, float]) -> tf.Tensor:
+    """Decodes boxes as `box.decode`, those that are far too large cut off so that all are finite."""
+    deltas = tf.concat([box_deltas[..., :2], tf.minimum(box_deltas[..., 2:], _MAX_LOG_SIZE / variances[1])], axis=-1)
+    return box.decode(deltas, anchors, variances)
+
+
 def positive_count(state: tf.Tensor) -> tf.Tensor:
     """Counts positive anchors, float32."""
     return tf.reduce_sum(tf.cast(tf.equal(state, matcher.POSITIVE), tf.float32))
@@ -103,7 +162,7 @@ def overlap_loss(
     variances: tuple[float, float],
     kind: str,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Sums one minus the generalised or complete overlap of predicted boxes and faces over positive anchors.
+    """Sums one minus the generalised, complete or efficient overlap of predicted boxes and faces over positive anchors.
 
     Args:
         box_deltas: float32 `[B, A, 4]` of the model.
@@ -111,7 +170,7 @@ def overlap_loss(
         state: int32 `[B, A]`.
         anchors: float32 `[A, 4]`, xyxy, pixels.
         variances: divisors of the offsets, see `box.encode`.
-        kind: "giou" or "ciou".
+        kind: "giou", "ciou" or "eiou".
 
     Returns:
         The sum and the number of positive anchors, float32 scalars.
@@ -119,10 +178,8 @@ def overlap_loss(
     is_positive = tf.equal(state, matcher.POSITIVE)
     # Elsewhere anchors meet themselves, which has a finite gradient to mask.
     deltas = tf.where(is_positive[..., None], box_deltas, 0.0)
-    deltas = tf.concat([deltas[..., :2], tf.minimum(deltas[..., 2:], _MAX_LOG_SIZE / variances[1])], axis=-1)
     wanted = tf.where(is_positive[..., None], matched_box, anchors)
-    overlap = {"giou": box.generalized_iou, "ciou": box.complete_iou}[kind]
-    loss = 1.0 - overlap(box.decode(deltas, anchors, variances), wanted)  # [B, A]
+    loss = 1.0 - _OVERLAPS[kind](predicted_boxes(deltas, anchors, variances), wanted)  # [B, A]
     return tf.reduce_sum(tf.where(is_positive, loss, 0.0)), positive_count(state)
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_retinaface import config as config_lib
 from keras_retinaface.geometry import anchor
 from keras_retinaface.layers import backbone, context, head, mesh_tower, preprocessing, pyramid
-from keras_retinaface.network import accumulation, cost, losses, recompute, replica
+from keras_retinaface.network import accumulation, assignment, cost, losses, recompute, replica
 from keras_retinaface.weights import arrays, shipped
 
 # Names of the trackers that `fit` and `evaluate` report.
@@ -101,8 +101,8 @@ class RetinaFace(keras.Model):
         """
         if sample_weight is not None:
             raise ValueError("`sample_weight` is not supported: weights stand in the targets")
-        y = _shape_targets(y)
-        return self.counted_loss(x, y, y_pred, self.loss_counts(y), training=training)
+        targets = self.assigned(x, _shape_targets(y), y_pred)
+        return self.counted_loss(x, targets, y_pred, self.loss_counts(targets), training=training)
 
     def fit(self, x=None, *arguments, **options):
         """Trains as `keras.Model.fit` does; `x` may be any iterator over `(images, targets)` batches too."""
@@ -122,7 +122,13 @@ class RetinaFace(keras.Model):
         accumulation.train_step(self, images, targets, num_parts)
         return self.compute_metrics(images, targets, None)
 
-    def loss_counts(self, targets: dict, num_parts: int = 1) -> dict:
+    def assigned(self, images, targets: dict, outputs: dict) -> dict:
+        """Returns the targets of anchors: those given, or with dynamic assignment what the outputs make of faces."""
+        if "state" in targets:
+            return targets
+        return assignment.encode(targets, outputs, tf.shape(images)[1:3], self.config.anchors)
+
+    def loss_counts(self, targets: dict, num_parts: int = 1) -> dict | None:
         """Counts what the terms of the loss are means over, in the batches of all replicas.
 
         The sum of the replicas' gradients, which is what Keras takes, is then that of one batch on one device.
@@ -132,8 +138,11 @@ class RetinaFace(keras.Model):
             num_parts: that the batch is trained in.
 
         Returns:
-            float32 scalars by the name of the term.
+            float32 scalars by the name of the term; None where they hang on outputs.
         """
+        return replica.total(self._own_counts(targets, num_parts)) if "state" in targets else None
+
+    def _own_counts(self, targets, num_parts: int) -> dict:
         settings, state = self.config.loss, targets["state"]
         positive = losses.positive_count(state)
         if settings.class_loss == "ohem" and settings.class_count == "sampled":
@@ -141,22 +150,20 @@ class RetinaFace(keras.Model):
             sampled = losses.score_count(tf.reshape(state, [pools, -1]), settings.negative_ratio)
         else:
             sampled = positive
-        return replica.total(
-            {
-                "class_loss": sampled,
-                "box_loss": positive,
-                "landmark_loss": losses.landmark_count(targets["landmark_weight"]),
-            }
-        )
+        return {
+            "class_loss": sampled,
+            "box_loss": positive,
+            "landmark_loss": losses.landmark_count(targets["landmark_weight"]),
+        }
 
-    def counted_loss(self, images, targets, outputs, counts: dict, *, training: bool = True, num_parts: int = 1):
+    def counted_loss(self, images, targets, outputs, counts: dict | None, *, training: bool = True, num_parts: int = 1):
         """Computes a part's share of the loss and updates the metrics.
 
         Args:
             images: of the part.
             targets: of the part, as of `compute_loss`.
             outputs: of the model for it.
-            counts: of `loss_counts` for the whole batch.
+            counts: of `loss_counts` for the whole batch; None lets every part and replica count as much.
             training: whether the dense loss warms up.
             num_parts: of the batch.
 
@@ -164,8 +171,12 @@ class RetinaFace(keras.Model):
             float32 scalar; the shares of all parts and replicas add up to the loss.
         """
         settings = self.config.loss
+        if counts is None:  # replicas cannot talk inside the loop over parts
+            targets = self.assigned(images, targets, outputs)
+            own = self._own_counts(targets, 1)
+            counts = {name: count * float(num_parts * replica.count()) for name, count in own.items()}
         terms = {
-            "class_loss": self._class_term(targets, outputs),
+            "class_loss": self._class_term(images, targets, outputs),
             "box_loss": self._box_term(images, targets, outputs),
             "landmark_loss": losses.landmark_loss(
                 outputs["landmark_deltas"], targets["landmark_deltas"], targets["landmark_weight"]
@@ -188,8 +199,14 @@ class RetinaFace(keras.Model):
         self._trackers["recall"].update_state(tf.math.divide_no_nan(found, num_positive), sample_weight=num_positive)
         return loss
 
-    def _class_term(self, targets, outputs):
+    def _class_term(self, images, targets, outputs):
         settings, scores, state = self.config.loss, outputs["scores"], targets["state"]
+        if settings.class_loss == "quality":
+            quality = tf.ones_like(scores[..., 0])
+            if settings.quality_target == "overlap":
+                args = outputs["box_deltas"], targets["matched_box"], state
+                quality = losses.quality(*args, **self._geometry(images))
+            return losses.quality_loss(scores, state, quality, gamma=settings.focal_gamma, alpha=settings.focal_alpha)
         if settings.class_loss == "focal":
             return losses.focal_loss(scores, state, gamma=settings.focal_gamma, alpha=settings.focal_alpha)
         if settings.ohem_pool == "batch":
@@ -198,17 +215,16 @@ class RetinaFace(keras.Model):
         return total, losses.positive_count(state) if settings.class_count == "positive" else count
 
     def _box_term(self, images, targets, outputs):
-        kind, anchors = self.config.loss.box_loss, self.config.anchors
+        kind = self.config.loss.box_loss
         if kind == "smooth_l1":
             return losses.box_loss(outputs["box_deltas"], targets["box_deltas"], targets["state"])
-        return losses.overlap_loss(
-            outputs["box_deltas"],
-            targets["matched_box"],
-            targets["state"],
-            anchors=anchor.generate(tf.shape(images)[1:3], anchors.strides, anchors.sizes),
-            variances=anchors.variances,
-            kind=kind,
-        )
+        args = outputs["box_deltas"], targets["matched_box"], targets["state"]
+        return losses.overlap_loss(*args, **self._geometry(images), kind=kind)
+
+    def _geometry(self, images) -> dict:
+        anchors = self.config.anchors
+        all_anchors = anchor.generate(tf.shape(images)[1:3], anchors.strides, anchors.sizes)
+        return {"anchors": all_anchors, "variances": anchors.variances}
 
     def _dense_term(self, images, targets, outputs, *, training, num_parts):
         settings = self.config.loss

@@ -190,7 +190,7 @@ def make_optimizer(training: config_lib.Training, num_steps: int, model: keras.M
     }
     if training.optimizer == "sgd":
         return SGD(momentum=training.momentum, **shared)
-    return Adam(beta_1=training.momentum, **shared)
+    return Adam(beta_1=training.momentum, beta_2=training.square_momentum, **shared)
 
 
 def _rates(training: config_lib.Training, model: keras.Model) -> list[float]:
