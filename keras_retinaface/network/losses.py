@@ -90,7 +90,8 @@ def quality_loss(
     Returns:
         The sum and the number of positive anchors, float32 scalars.
 
-    Source: after Generalized Focal Loss (Li et al., 2020); faces count in full, as in VarifocalNet (Zhang et al., 2021).
+    Source: after Generalized Focal Loss (Li et al., 2020); positives count in full, as in VarifocalNet (Zhang et al.,
+    2020).
     """
     is_positive = tf.equal(state, matcher.POSITIVE)
     odds = scores[..., 1] - scores[..., 0]  # [B, A]

@@ -145,60 +145,24 @@ def test_crop_beyond_the_border_pads_with_the_mean():
     np.testing.assert_array_equal(cropped["boxes"], [[10, 5, 40, 25]])
 
 
-def _windows(boxes, is_ignored, size, config, num=300):
-    @tf.function
-    def choose(seed):
-        return augment.choose_window(
-            tf.constant(boxes, tf.float32, [len(boxes), 4]),
-            tf.constant(is_ignored, tf.bool, [len(boxes)]),
-            tf.constant(size),
-            config,
-            seed,
-        )
-
-    return np.stack([choose(tf.constant([3, seed])).numpy() for seed in range(num)])
+def test_faces_that_the_crop_cuts_by_more_than_allowed_are_ignored():
+    # Of 20 px the window shows 11 and 12 of the first two, and .55 * .6 of the third.
+    boxes = [[39, 30, 59, 40], [38, 30, 58, 40], [39, 12, 59, 32]]
+    for max_cut, ignored in ((1.0, [False] * 3), (0.6, [False, False, True]), (0.42, [True, False, True])):
+        cropped = augment.crop(_sample(boxes), tf.constant([20, 0, 50, 50]), max_cut=max_cut)
+        np.testing.assert_array_equal(cropped["is_ignored"], ignored)
 
 
-def test_windows_hold_a_face_and_vary():
-    boxes, size = np.array([[10, 10, 40, 50], [150, 90, 190, 130], [90, 5, 92, 8]], np.float32), (150, 200)
-    windows = _windows(boxes, [False, False, True], size, _with(image_size=(96, 96)))
-    assert (windows[:, 2] == windows[:, 3]).all()
-    assert (windows[:, :2] >= 0).all() and (windows[:, :2] + windows[:, 2:] <= size).all()
-    assert windows[:, 2].min() >= 0.3 * 150 - 1 and windows[:, 2].max() <= 150
-    assert windows[:, 2].min() < 50 and windows[:, 2].max() > 145
-    high = windows[:, :2] + windows[:, 2:]
-    holds = [(windows[:, :2] <= box[1::-1]).all(1) & (high >= box[:1:-1]).all(1) for box in boxes[:2]]
-    assert (holds[0] | holds[1]).all()
-    assert 0.3 < holds[0].mean() < 0.8 and 0.3 < holds[1].mean() < 0.8
-
-
-def test_windows_without_faces_lie_anywhere_and_zoom_out_holds_the_image():
-    windows = _windows(np.zeros((0, 4)), [], (150, 200), _with(image_size=(96, 96)))
-    assert windows[:, 0].min() == 0 and (windows[:, 1] + windows[:, 3]).max() >= 195
-    windows = _windows(np.zeros((0, 4)), [], (150, 200), _with(image_size=(96, 96), zoom_out_probability=1.0))
-    assert windows[:, 2].min() >= 150 and windows[:, 2].max() > 280
-    wide = windows[windows[:, 2] >= 200]
-    assert (wide[:, :2] <= 0).all() and (wide[:, :2] + wide[:, 2:] >= [150, 200]).all()
-
-
-def test_windows_in_pixels_do_not_depend_on_the_image():
-    config = _with(image_size=(96, 192), crop_pixels=(60.0, 120.0), zoom_out_probability=1.0)
-    box = np.array([[10, 10, 40, 50]], np.float32)
-    for size in ((90, 100), (150, 200), (1000, 2000)):
-        windows = _windows(box, [False], size, config)
-        assert 60 <= windows[:, 2].min() < 66 and 114 < windows[:, 2].max() <= 120
-        np.testing.assert_allclose(windows[:, 3], 2 * windows[:, 2], atol=1)
-        assert (windows[:, :2] <= 10).all() and (windows[:, :2] + windows[:, 2:] >= [50, 40]).all()
-
-
-def test_a_face_larger_than_any_crop_keeps_its_centre():
-    # Larger than the largest crop; the centre is at thirds of a pixel, and the window may start close to it.
-    for box in ([2.4, 0, 199, 150], [120.8, 0, 199.9, 150], [0, 3.3, 200, 148.2]):
-        config = _with(image_size=(96, 96), crop_scale=(0.05, 0.05))
-        box = np.float32(box)
-        windows = _windows(box[None], [False], (150, 200), config, 200)
-        centre = 0.5 * (box[:2] + box[2:])[::-1]
-        assert (windows[:, :2] <= centre).all() and (centre <= windows[:, :2] + windows[:, 2:]).all()
+def test_shrinking_without_aliases():
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::4] = 255
+    sample = _sample([[8, 8, 16, 24]], image=stripes)
+    smooth = augment.random_resize(sample, (16, 16), _NO_SEED, antialias_probability=1.0)
+    np.testing.assert_allclose(smooth["image"][2:-2, 2:-2], np.full((12, 12, 3), 63.75), atol=12)
+    np.testing.assert_allclose(smooth["boxes"], [[2, 2, 4, 6]])
+    # Enlarging has nothing to smooth, and stays one of three methods.
+    large = [augment.random_resize(sample, (80, 80), tf.constant([1, 2]), antialias_probability=p) for p in (0.0, 1.0)]
+    np.testing.assert_array_equal(large[0]["image"], large[1]["image"])
 
 
 def test_each_resize_method_moves_faces_alike():
@@ -233,8 +197,9 @@ def test_mosaic_puts_dots_and_points_side_by_side():
         np.testing.assert_allclose(_find(joined["image"][top : top + height, left : left + width]), point)
 
 
-def test_mosaic_in_the_whole():
-    config = _with(mosaic_probability=1.0, image_size=(97, 64))
+@pytest.mark.parametrize("native_scale", [(0.0, 0.0), (0.5, 0.5)])
+def test_mosaic_in_the_whole(native_scale):
+    config = _with(native_scale=native_scale, mosaic_probability=1.0, image_size=(97, 64))
     sample = dict(_sample([[50, 50, 90, 90]]), image_name=tf.constant("a"))
     result = augment.augment(sample, config, tf.constant([1, 2]), [lambda: sample] * 3)
     assert result["image"].shape == (97, 64, 3) and result["image_name"] == b"a"

@@ -1,5 +1,3 @@
-import functools
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,7 +8,6 @@ from keras_retinaface.network import assignment
 
 _SIZE = (96, 128)
 _ANCHORS = config_lib.Anchors()
-_PAPER = config_lib.Config.preset("paper_resnet50").anchors
 
 
 def _anchors(settings):
@@ -86,9 +83,10 @@ def _targets(faces, is_ignored, rng):
     }
 
 
-@functools.cache
-def _traced(settings):
-    """One graph for all numbers of images and faces."""
+@pytest.fixture(scope="module", params=["mobilenet025", "paper_resnet50"])
+def traced(request):
+    """The anchors of a preset, and one graph for all numbers of images and faces."""
+    settings = config_lib.Config.preset(request.param).anchors
 
     @tf.function(reduce_retracing=True, autograph=False)
     def encode(targets, outputs):
@@ -99,13 +97,13 @@ def _traced(settings):
 
     faces = {"faces": spec(None, 4), "face_landmarks": spec(None, 5, 2), "num_faces": spec(dtype=tf.int32)}
     faces.update(landmark_visible=spec(None, 5, dtype=tf.bool), is_ignored=spec(None, dtype=tf.bool))
-    return encode.get_concrete_function(faces, {"scores": spec(None, 2), "box_deltas": spec(None, 4)})
+    return settings, encode.get_concrete_function(faces, {"scores": spec(None, 2), "box_deltas": spec(None, 4)})
 
 
-def _compare(faces, is_ignored, settings, rng, encode=None):
+def _compare(faces, is_ignored, settings, rng, encode):
     outputs = _outputs(rng, len(faces), len(_anchors(settings)))
     targets = _targets(faces, is_ignored, rng)
-    encoded = (encode or _traced(settings))(targets, outputs)
+    encoded = encode(targets, outputs)
     owners = []
     for image, (boxes, flags) in enumerate(zip(faces, is_ignored)):
         scores = outputs["scores"][image].numpy().astype(np.float64)
@@ -122,13 +120,8 @@ def _compare(faces, is_ignored, settings, rng, encode=None):
     return owners
 
 
-def _flags(rng, faces, share=0.0):
-    return [rng.random(len(f)) < share for f in faces]
-
-
-@pytest.mark.parametrize("settings", [_ANCHORS, _PAPER], ids=["mobilenet", "paper"])
 @pytest.mark.parametrize("case", ["tiny", "large", "overlapping", "outside", "ignored", "none"])
-def test_equals_a_slow_twin(settings, case):
+def test_equals_a_slow_twin(traced, case):
     rng = np.random.default_rng([7, len(case)])
     faces = {
         "tiny": lambda: [_draw(rng, num, 1, 9) for num in (5, 0, 12)],
@@ -138,7 +131,9 @@ def test_equals_a_slow_twin(settings, case):
         "ignored": lambda: [_draw(rng, num, 5, 80) for num in (6, 25)],
         "none": lambda: [np.zeros((0, 4), np.float32)] * 2,
     }[case]()
-    owners = _compare(faces, _flags(rng, faces, 0.5 if case == "ignored" else 0.0), settings, rng)
+    share = 0.5 if case == "ignored" else 0.0
+    settings, encode = traced
+    owners = _compare(faces, [rng.random(len(f)) < share for f in faces], settings, rng, encode)
     assert (case == "ignored") == any((owner == -2).any() for owner in owners)
     assert (case != "none") == any((owner >= 0).any() for owner in owners)
 

@@ -53,6 +53,10 @@ def _focal(x, state):
     return losses.focal_loss(x, state, gamma=2.0, alpha=0.25)
 
 
+def _quality(x, state):
+    return losses.quality_loss(x, state, tf.fill(state.shape, 0.7), gamma=2.0, alpha=0.25)
+
+
 def _overlap(kind):
     def loss(x, state):
         anchors = tf.constant([[8.0 * i, 4.0 * i, 8.0 * i + 16.0, 4.0 * i + 16.0] for i in range(x.shape[1])])
@@ -67,9 +71,11 @@ def _overlap(kind):
 _LOSSES = {
     "score": ((2,), lambda x, state: losses.score_loss(x, state, 2.0)),
     "focal": ((2,), _focal),
+    "quality": ((2,), _quality),
     "box": ((4,), lambda x, state: losses.box_loss(x, tf.zeros_like(x), state)),
     "giou": ((4,), _overlap("giou")),
     "ciou": ((4,), _overlap("ciou")),
+    "eiou": ((4,), _overlap("eiou")),
     "landmark": (
         (5, 2),
         lambda x, state: losses.landmark_loss(
@@ -92,11 +98,40 @@ def test_focal_loss_without_focus_is_half_the_cross_entropy():
     np.testing.assert_allclose(focal, 0.5 * losses.score_loss(scores, state, 1.0)[0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["giou", "ciou"])
+def test_quality_loss_worked_example():
+    # A face at p = 0.8 that should be 0.7; background at p = 0.9 counts .75 * 0.9^2; the last is ignored.
+    scores, state = tf.Variable(_logits([[0.8, 0.9, 0.7]])), tf.constant([[1, 0, -1]])
+    with tf.GradientTape() as tape:
+        total, count = _quality(scores, state)
+    weight = 0.75 * 0.81
+    np.testing.assert_allclose(total, -0.7 * np.log(0.8) - 0.3 * np.log(0.2) - weight * np.log(0.1), rtol=1e-5)
+    assert count == 1
+    # The weight is held: cross entropy's p - q is all there is.
+    slope = np.array([0.8 - 0.7, weight * 0.9, 0.0])
+    np.testing.assert_allclose(tape.gradient(total, scores)[0], np.stack([-slope, slope], -1), rtol=1e-4, atol=1e-7)
+
+
+def test_quality_is_the_overlap_of_the_predicted_box():
+    # Anchor and prediction are [0, 0, 20, 20], the face [10, 10, 30, 30]: 100 of 700; background has none.
+    deltas = tf.Variable([[[0.0] * 4, [5.0] * 4]])
+    with tf.GradientTape() as tape:
+        quality = losses.quality(
+            deltas,
+            tf.constant([[[10.0, 10, 30, 30], [0] * 4]]),
+            tf.constant([[1, 0]]),
+            anchors=tf.constant([[0.0, 0, 20, 20], [0, 0, 16, 16]]),
+            variances=(0.1, 0.2),
+        )
+    np.testing.assert_allclose(quality, [[1 / 7, 0]], rtol=1e-5)
+    assert tape.gradient(quality, deltas) is None
+
+
+@pytest.mark.parametrize("kind", ["giou", "ciou", "eiou"])
 def test_overlap_loss_worked_example(kind):
     # The prediction is the anchor, [0, 0, 20, 20]; the face [10, 10, 30, 30]: 100 of 700 shared, 200 of the 900 around
     # them covered by neither, centres 10 and 10 apart of a diagonal of 30 and 30, one shape.
-    expected = {"giou": 1 - 100 / 700 + 200 / 900, "ciou": 1 - 100 / 700 + 200 / 1800}[kind]
+    expected = {"giou": 1 - 100 / 700 + 200 / 900, "ciou": 1 - 100 / 700 + 200 / 1800}
+    expected = {**expected, "eiou": expected["ciou"]}[kind]
     total, count = losses.overlap_loss(
         tf.constant([[[0.0] * 4, [5.0] * 4]]),
         tf.constant([[[10.0, 10, 30, 30], [0] * 4]]),
@@ -112,7 +147,7 @@ def test_overlap_loss_reads_offsets_as_detection_does():
     # Exact offsets of the face cost nothing.
     anchors, face = tf.constant([[0.0, 0, 16, 16]]), tf.constant([[[3.0, -4, 30, 12]]])
     deltas = box.encode(face, anchors, (0.1, 0.2))
-    for kind in ("giou", "ciou"):
+    for kind in ("giou", "ciou", "eiou"):
         total, _ = losses.overlap_loss(
             deltas, face, tf.constant([[1]]), anchors=anchors, variances=(0.1, 0.2), kind=kind
         )
@@ -131,11 +166,11 @@ def test_nothing_to_learn_gives_finite_loss_and_zero_gradient(name, state, scale
         loss = total / tf.maximum(count, 1.0)
     gradient = tape.gradient(loss, outputs).numpy()
     assert np.isfinite(loss) and np.all(np.isfinite(gradient))
-    learns_background = name in ("score", "focal") and state == matcher.NEGATIVE
+    learns_background = name in ("score", "focal", "quality") and state == matcher.NEGATIVE
     assert np.any(gradient) == learns_background
 
 
-@pytest.mark.parametrize("name", [name for name in _LOSSES if name != "ciou"])
+@pytest.mark.parametrize("name", [name for name in _LOSSES if name not in ("ciou", "quality")])
 def test_gradients_equal_finite_differences(name):
     tail, function = _LOSSES[name]
     rng = np.random.default_rng(1)
@@ -156,6 +191,12 @@ def _ciou(prediction, face, weight=None):
     shape = 4 / np.pi**2 * (np.arctan(sizes[1][0] / sizes[1][1]) - np.arctan(sizes[0][0] / sizes[0][1])) ** 2
     weight = shape / (1 - overlap + shape) if weight is None else weight
     return overlap - distance / diagonal - weight * shape, weight
+
+
+def test_efficient_iou_worked_example():
+    # 20 x 20 in 40 x 40 at the same corner: a quarter, centres 10 and 10 apart, sides 20 apart, all around 40 x 40.
+    value = box.efficient_iou(tf.constant([[0.0, 0, 20, 20]]), tf.constant([[0.0, 0, 40, 40]]))
+    np.testing.assert_allclose(value, [0.25 - 200 / 3200 - 2 * 400 / 1600], rtol=1e-6)
 
 
 def test_complete_iou_and_its_gradient_with_the_weight_of_shapes_held():

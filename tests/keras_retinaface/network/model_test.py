@@ -143,8 +143,12 @@ def test_losses_are_chosen_by_the_config():
     )
     assert loss == pytest.approx(0.5 * entropy.sum() / 4, rel=1e-5)
 
+    entropy = np.where(state == 1, np.log1p(np.exp(scores[..., 0] - scores[..., 1])), 0)
+    _, terms, _, _ = _loss_of(class_loss="quality", quality_target="one", focal_alpha=0.9999999)
+    assert float(terms["class_loss"]) == pytest.approx(entropy.sum() / 4, rel=1e-3)
+
     names = {name: float(_loss_of(box_loss=name)[1]["box_loss"]) for name in config_lib.BOX_LOSSES}
-    assert 0 < names["giou"] < 2 and 0 < names["ciou"] < 3 and len(set(names.values())) == 3
+    assert 0 < names["giou"] < 2 and 0 < names["ciou"] < 3 and len(set(names.values())) == 4
 
 
 def test_parts_of_a_batch_count_as_the_batch():
@@ -155,3 +159,48 @@ def test_parts_of_a_batch_count_as_the_batch():
     assert float(model.loss_counts(targets, num_parts=2)["class_loss"]) == 2 + 60
     ignored = {**targets, "state": tf.concat([targets["state"][:1], -tf.ones([1, 42], tf.int32)], 0)}
     assert float(model.loss_counts(ignored)["class_loss"]) == 1 + 30
+
+
+def _dynamic(**changes):
+    """Returns a model that assigns by its outputs, an image without faces, one of two and an ignored one, and more."""
+    recipe = {"assignment": "dynamic", "class_loss": "quality", "box_loss": "eiou"}
+    model = model_lib.RetinaFace(config_lib.Config().replace(**recipe, **changes))
+    faces = np.zeros((2, 3, 4), np.float32)
+    faces[1] = [[2, 2, 16, 18], [8, 14, 22, 30], [17, 0, 32, 20]]
+    targets = {
+        "faces": faces,
+        "face_landmarks": np.repeat(faces[:, :, None, :2], 5, 2) + 4,
+        "landmark_visible": np.ones((2, 3, 5), bool),
+        "is_ignored": np.array([[False] * 3, [False, False, True]]),
+        "num_faces": np.array([0, 3], np.int32),
+    }
+    return model, _images(2, 32, 32), {name: tf.constant(value) for name, value in targets.items()}
+
+
+def test_dynamic_assignment_trains_on_faces():
+    model, images, targets = _dynamic()
+    outputs = model(images)
+    loss = model.compute_loss(images, targets, outputs)
+    encoded = model.assigned(images, targets, outputs)
+    assert (encoded["state"][0] == 0).numpy().all() and set(encoded["state"][1].numpy()) == {-1, 0, 1}
+    # What the outputs make of faces counts like targets that were given.
+    assert float(model.compute_loss(images, encoded, outputs)) == pytest.approx(float(loss), rel=1e-6)
+    model.compile(optimizer=keras.optimizers.SGD(0.001))
+    data = tf.data.Dataset.from_tensors((images, targets)).repeat()
+    history = model.fit(data, epochs=2, steps_per_epoch=4, verbose=0, shuffle=False).history
+    assert history["loss"][1] < history["loss"][0] and history["box_loss"][0] > 0 and history["landmark_loss"][0] > 0
+
+
+def test_dynamic_assignment_in_parts_weighs_parts_alike():
+    model, images, targets = _dynamic(accumulate_steps=2, batch_size=2)
+    both = [tf.concat([value[1:], value[1:]], 0) for value in (images, *targets.values())]
+    images, targets = both[0], dict(zip(targets, both[1:]))
+    outputs = model(images)
+    whole = float(model.compute_loss(images, targets, outputs))
+    halves = [[{name: v[i : i + 1] for name, v in d.items()} for d in (targets, outputs)] for i in (0, 1)]
+    assert model.loss_counts(targets, 2) is None
+    parts = [float(model.counted_loss(images[:1], t, o, None, num_parts=2)) for t, o in halves]
+    assert sum(parts) == pytest.approx(whole, rel=1e-5)
+    model.compile(optimizer=keras.optimizers.SGD(0.0))
+    history = model.fit(tf.data.Dataset.from_tensors((images, targets)), verbose=0, shuffle=False).history
+    assert np.isfinite(history["loss"][0])
