@@ -17,6 +17,7 @@ import numpy as np
 from absl import logging
 
 from keras_retinaface import atomic
+from keras_retinaface import config as config_lib
 from keras_retinaface.weights import arrays as arrays_lib
 
 _NAME = "step_{:08d}.npz"
@@ -194,11 +195,13 @@ def check_settings(checkpoint: Checkpoint, settings: Mapping) -> None:
         ValueError: if any differ; names them as flags.
     """
     now = json.loads(json.dumps(settings))
-    differing = sorted(name for name in {*now, *checkpoint.settings} if now.get(name) != checkpoint.settings.get(name))
+    # What could not be set when a training began stood where it stands by default.
+    defaults = {name: value for fields in config_lib.Config().to_dict().values() for name, value in fields.items()}
+    then = {name: json.loads(json.dumps(value)) for name, value in defaults.items() if name in now}
+    then.update(checkpoint.settings)
+    differing = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
     if differing:
-        said = ", ".join(
-            f"--{name}={_text(checkpoint.settings, name)} then, {_text(now, name)} now" for name in differing
-        )
+        said = ", ".join(f"--{name}={_text(then, name)} then, {_text(now, name)} now" for name in differing)
         raise ValueError(
             f"{checkpoint.path} was trained with other settings ({said}). To go on, give them as then; "
             "--resume=false starts anew and keeps the old files beside the new, and so does another --workdir"

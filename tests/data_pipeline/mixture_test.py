@@ -37,27 +37,35 @@ def _names(opened, num, seed=0, start=0, num_workers=1, worker=0):
     return [(int(position), name.numpy().decode()) for position, name in items]
 
 
-def test_shares_are_exact_and_every_image_of_a_source_is_seen_as_often(parts):
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Lets shares be exact over twenty samples, so that few need be drawn."""
+    monkeypatch.setattr(mixture, "_BLOCK", 20)
+
+
+def test_shares_are_exact_and_every_image_of_a_source_is_seen_as_often(parts, small_blocks):
     mixed = mixture.Mixture(parts, [0.5, 3, 1.5])
     assert mixed.num_records == 7
-    count = collections.Counter(name for _, name in _names(mixed, 1000))
-    assert count["2.jpg"] == 300
-    assert count["0.jpg"] == count["1.png"] == 50
-    assert [count[name] for name in ("3.png", "4.jpg", "5.png", "6.jpg")] == [150] * 4
-    # Spread, not one source after the other.
-    first = collections.Counter(name for _, name in _names(mixed, 100))
-    assert 15 < first["2.jpg"] < 50
+    names = [name for _, name in _names(mixed, 40)]
+    count = collections.Counter(names)
+    assert count["2.jpg"] == 12
+    assert count["0.jpg"] == count["1.png"] == 2
+    assert [count[name] for name in ("3.png", "4.jpg", "5.png", "6.jpg")] == [6] * 4
+    # Blocks are alike in number, not in order.
+    assert [name == "2.jpg" for name in names[:20]] != [name == "2.jpg" for name in names[20:]]
 
 
-def test_every_start_continues_and_workers_do_not_share_positions(parts):
+def test_every_start_continues_and_workers_do_not_share_positions(parts, small_blocks):
     mixed = mixture.Mixture(parts, [1, 2, 1])
-    for workers, worker in ((1, 0), (2, 1)):
-        shared = mixture.Mixture([parts[0], parts[2]], [1, 2]) if workers > 1 else mixed
-        order = _names(shared, 1010, 5, 0, workers, worker)
-        assert [position for position, _ in order] == list(range(worker, 1010 * workers, workers))
-        for start in (1, 77, 999, 1000, 1004):
-            assert _names(shared, min(30, 1010 - start), 5, start, workers, worker) == order[start : start + 30]
-    assert _names(mixed, 30, seed=6) != _names(mixed, 30, seed=5)
+    order = _names(mixed, 46, 5)
+    assert [position for position, _ in order] == list(range(46))
+    for start in (1, 20, 37):
+        assert _names(mixed, 46 - start, 5, start) == order[start:]
+    assert _names(mixed, 20, seed=6) != order[:20]
+    files = mixture.Mixture([parts[0], parts[2]], [1, 2])
+    other = _names(files, 24, 5, 0, num_workers=2, worker=1)
+    assert [position for position, _ in other] == list(range(1, 48, 2))
+    assert _names(files, 3, 5, 21, num_workers=2, worker=1) == other[21:]
 
 
 def test_batches_of_a_mixture(parts):

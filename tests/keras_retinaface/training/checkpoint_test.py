@@ -66,6 +66,10 @@ def test_changed_settings_are_named(tmp_path):
     message = "(--init=None then, mobilenet025 now, --milestones=0.5,0.8 then, 0.5,0.9 now)"
     with pytest.raises(ValueError, match=re.escape(message)):
         checkpoint.check_settings(latest, {**_SETTINGS, "milestones": (0.5, 0.9), "init": "mobilenet025"})
+    # A field that came later stood at its default.
+    checkpoint.check_settings(latest, {**_SETTINGS, "assignment": "paper", "native_scale": (0.0, 0.0)})
+    with pytest.raises(ValueError, match="--assignment=paper then, dynamic now"):
+        checkpoint.check_settings(latest, {**_SETTINGS, "assignment": "dynamic"})
 
 
 def test_a_training_is_restored_to_the_last_bit(tmp_path):
