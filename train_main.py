@@ -38,14 +38,19 @@ _TRAIN_SHARES = flags.DEFINE_list(
     "train_shares",
     None,
     "Shares of the samples that come from each of several sources, as .7,.3; --train_images and --train_annotations "
-    "are then given once for each, in this order.",
+    "are then given once for each, in this order, empty where there is none.",
 )
-_TRAIN_LANDMARKS = flags.DEFINE_string(
-    "train_landmarks", None, "A second file whose landmarks are joined to the boxes of --train_annotations."
+_TRAIN_LANDMARKS = flags.DEFINE_multi_string(
+    "train_landmarks",
+    None,
+    "A second file whose landmarks are joined to the boxes of --train_annotations; with --train_shares once for each, "
+    "empty for none, or not at all.",
 )
 _CATEGORY = flags.DEFINE_string(
     "category", None, "Name or id of the faces' category in COCO JSON; by default the one that speaks of faces."
 )
+# What each source of training images has of its own.
+_SOURCE_FLAGS = (_TRAIN_IMAGES, _TRAIN_ANNOTATIONS, _TRAIN_LANDMARKS)
 _VAL_IMAGES = flags.DEFINE_string("val_images", None, "Folder of validation images.")
 _VAL_ANNOTATIONS = flags.DEFINE_string("val_annotations", None, "Their annotations; the losses on them are reported.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything this run writes.")
@@ -103,29 +108,29 @@ def make_config() -> config_lib.Config:
 def make_settings(config: config_lib.Config, steps_per_epoch: int) -> dict:
     """Returns what the course of a training depends on, by flag."""
     sections = {name: fields for name, fields in config.to_dict().items() if name != "detection"}
-    course = (_TRAIN_LANDMARKS, _CATEGORY, _INIT, _BACKBONE_WEIGHTS, _ON_BAD_DATA)
-    images, annotations = zip(*_train_sources())
+    course = (_CATEGORY, _INIT, _BACKBONE_WEIGHTS, _ON_BAD_DATA)
+    sources = {flag.name: list(values) for flag, values in zip(_SOURCE_FLAGS, zip(*_train_sources()))}
+    # One source stands there as in runs that began before there could be several.
     shared = {"train_shares": _TRAIN_SHARES.value} if _TRAIN_SHARES.value else {}
     return {
         **shared,
-        # One source stands there as in runs that began before there could be several.
-        "train_images": list(images) if shared else images[0],
-        "train_annotations": list(annotations) if shared else annotations[0],
+        **{name: values if shared else values[0] for name, values in sources.items()},
         **{name: value for fields in sections.values() for name, value in fields.items()},
         **{flag.name: flag.value for flag in (*course, _MIXED_PRECISION)},
         "steps_per_epoch": steps_per_epoch,
     }
 
 
-def _train_sources() -> list[tuple[str | None, str | None]]:
-    """Returns folder and annotations of every source that the flags name; of several settings the last ones win."""
-    count = len(_TRAIN_SHARES.value or [None])
-    given = [list(flag.value or []) for flag in (_TRAIN_IMAGES, _TRAIN_ANNOTATIONS)]
-    for flag, values in zip((_TRAIN_IMAGES, _TRAIN_ANNOTATIONS), given):
+def _train_sources() -> list[tuple[str | None, ...]]:
+    """Returns what `_SOURCE_FLAGS` say of every source, None for nothing; of several settings the last ones win."""
+    count, given = len(_TRAIN_SHARES.value or [None]), []
+    for flag in _SOURCE_FLAGS:
+        values = flag.value or []
         # TFRecords need no folder, drawn images no annotations.
-        if len(values) < count and (values or count > 1 and flag is _TRAIN_ANNOTATIONS):
+        if 0 < len(values) < count:
             raise ValueError(f"`{flag.name}` must be given once for each of {count} shares. Received: {values}")
-    return list(zip(*(values[-count:] or [None] * count for values in given)))
+        given.append([value or None for value in values[-count:]] or [None] * count)
+    return list(zip(*given))
 
 
 def _open_train():
@@ -133,15 +138,20 @@ def _open_train():
     from data_pipeline import mixture, source
 
     sources = _train_sources()
-    for flag in (_TRAIN_IMAGES, _TRAIN_ANNOTATIONS):
+    for flag in _SOURCE_FLAGS:
         if len(flag.value or []) > len(sources):
             logging.warning("of %d --%s the last %d count", len(flag.value), flag.name, len(sources))
-    if _TRAIN_SHARES.value and _TRAIN_LANDMARKS.value:
-        raise ValueError(
-            f"`train_landmarks` and `train_shares` exclude each other. Received: {_TRAIN_LANDMARKS.value!r}"
+    opened = [
+        source.open(
+            images,
+            annotations,
+            landmarks=landmarks,
+            on_bad_data=_ON_BAD_DATA.value,
+            # Beside others only COCO's sources have categories; of one alone it must not be ignored.
+            category=_CATEGORY.value if len(sources) == 1 or (annotations or "").endswith(".json") else None,
         )
-    options = {"landmarks": _TRAIN_LANDMARKS.value, "on_bad_data": _ON_BAD_DATA.value, "category": _CATEGORY.value}
-    opened = [source.open(images, annotations, **options) for images, annotations in sources]
+        for images, annotations, landmarks in sources
+    ]
     if not _TRAIN_SHARES.value:
         return opened[0]
     try:

@@ -13,8 +13,10 @@ FLAGFILE = conftest.ROOT / "configs" / "mobilenet025_recipe.flags"
 def test_the_recipe_trains_on_two_sources(tmp_path):
     folder, workdir = train_runs.write_images(tmp_path / "photos"), tmp_path / "run"
     annotations = (folder / "label.txt").read_text()
+    # The first source has its points in a file of their own.
+    more = ["--train_landmarks=" + str(folder / "label.txt"), "--train_landmarks="]
     (folder / "first.txt").write_text(annotations[: annotations.index("# 3.jpg")])
-    more = [f"--train_images={folder}", f"--train_annotations={folder / 'first.txt'}", "--train_shares=.75,.25"]
+    more += [f"--train_images={folder}", f"--train_annotations={folder / 'first.txt'}", "--train_shares=.75,.25"]
     # The flags of the run come first, so that those of the recipe win but for what is given after them.
     small = ["--image_size=96,96", "--batch_size=4", "--epochs=2", "--steps_per_epoch=4", "--use_frozen_norms=false"]
     status, log = train_runs.run(folder, workdir, f"--flagfile={FLAGFILE}", *more, *small, log=tmp_path / "log")
@@ -30,7 +32,10 @@ def test_the_recipe_trains_on_two_sources(tmp_path):
     ]
     with np.load(workdir / "checkpoints" / "step_00000008.npz") as checkpoint:
         settings = json.loads(str(checkpoint["settings"]))
-    assert settings["train_images"] == [str(folder)] * 2 and settings["train_shares"] == [".75", ".25"]
+    assert settings["train_landmarks"] == [str(folder / "label.txt"), None] and settings["train_shares"] == [
+        ".75",
+        ".25",
+    ]
     # The same command finds it done; other shares are another training.
     status, log = train_runs.run(
         folder, workdir, f"--flagfile={FLAGFILE}", *more, *small, "--train_shares=.5,.5", log=tmp_path / "log"

@@ -5,6 +5,9 @@ Shapes depend on the faces, so XLA and TPUs do not take it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import tensorflow as tf
 
 from keras_retinaface import config as config_lib
@@ -67,9 +70,9 @@ def encode(
     kinds = matcher.make_kinds(image_size, settings.strides, settings.sizes)
     keys = _choose(boxes, tf.cast(rows[:, 0], tf.int32), predicted, logits, kinds)  # [B A]
     ignored = tf.where(is_face & targets["is_ignored"])
-    is_covered = _covered(
-        tf.gather_nd(targets["faces"], ignored), tf.cast(ignored[:, 0], tf.int32), anchors, predicted
-    )  # [B, A]
+    over, of_image = tf.gather_nd(targets["faces"], ignored), tf.cast(ignored[:, 0], tf.int32)
+    is_covered = _covers_anchor(over, of_image, anchors, tf.shape(logits)[0], kinds)
+    is_covered |= _covers_prediction(over, of_image, predicted)  # [B, A]
     is_positive = keys < _NO_FACE
     background = tf.where(is_covered, matcher.IGNORED, matcher.NEGATIVE)
     positive = tf.cast(tf.where(is_positive)[:, 0], tf.int32)  # [P]
@@ -87,6 +90,56 @@ def encode(
     )
 
 
+class _Pairs(NamedTuple):
+    """Anchors in the windows of some faces, face by face; `P` pairs of `F` faces.
+
+    Attributes:
+        faces: int32 `[P]`, which of all faces.
+        rows: int32 `[P]`, which of all anchors, as `image * A + anchor`.
+        is_near: bool `[P]`, whether the anchor is near the face's centre.
+        is_inside: bool `[P]`, whether it is inside the face.
+        size_cost: float32 `[P]`, what the difference of their sizes costs.
+        num: int32 `[F]`, pairs of each face.
+    """
+
+    faces: tf.Tensor
+    rows: tf.Tensor
+    is_near: tf.Tensor
+    is_inside: tf.Tensor
+    size_cost: tf.Tensor
+    num: tf.Tensor
+
+
+def _fold_pairs(
+    boxes: tf.Tensor, images: tf.Tensor, kinds: matcher.Kinds, take: Callable[[tf.Tensor, _Pairs], tf.Tensor], state
+) -> tf.Tensor:
+    """Hands the pairs of all faces to `take`, part by part with what it last returned, which starts as `state`.
+
+    Args:
+        boxes: float32 `[F, 4]`, faces of all images.
+        images: int32 `[F]`, the image of each.
+        kinds: of the anchors.
+        take: sees some faces whole.
+        state: a tensor.
+    """
+    low, extent = _windows(boxes, kinds)  # [F, K, 2]
+    num_pairs = tf.reduce_sum(extent[..., 0] * extent[..., 1], axis=1)  # [F]
+    # Faces of like numbers of candidates stand beside each other, so that padding them to the most costs little.
+    order = tf.argsort(num_pairs, direction="DESCENDING", stable=True)
+    num_faces = tf.shape(boxes)[0]
+
+    def take_chunk(start, state):
+        end = tf.minimum(start + tf.maximum(matcher.MAX_PAIRS // tf.maximum(num_pairs[order[start]], 1), 1), num_faces)
+        chosen = order[start:end]
+        face, anchors, *rest = _pairs(*(tf.gather(x, chosen) for x in (boxes, low, extent)), kinds)
+        faces = tf.gather(chosen, face)
+        rows = tf.gather(images, faces) * kinds.num_anchors + anchors
+        return end, take(state, _Pairs(faces, rows, *rest, num=tf.gather(num_pairs, chosen)))
+
+    start = (tf.constant(0), state)
+    return tf.while_loop(lambda start, _: start < num_faces, take_chunk, start, parallel_iterations=1)[1]
+
+
 def _choose(
     boxes: tf.Tensor, images: tf.Tensor, predicted: tf.Tensor, logits: tf.Tensor, kinds: matcher.Kinds
 ) -> tf.Tensor:
@@ -99,31 +152,19 @@ def _choose(
         logits: float32 `[B, A]`.
         kinds: of the anchors.
     """
-    low, extent = _windows(boxes, kinds)  # [F, K, 2]
-    num_pairs = tf.reduce_sum(extent[..., 0] * extent[..., 1], axis=1)  # [F]
-    # Faces of like numbers of candidates stand beside each other, so that padding them to the most costs little.
-    order = tf.argsort(num_pairs, direction="DESCENDING", stable=True)
-    num_faces = tf.shape(boxes)[0]
     predicted, logits = tf.reshape(predicted, [-1, 4]), tf.reshape(logits, [-1])
 
-    def take_chunk(start, keys):
-        end = tf.minimum(start + tf.maximum(matcher.MAX_PAIRS // tf.maximum(num_pairs[order[start]], 1), 1), num_faces)
-        faces = order[start:end]
-        pair_face, anchors, near, inside, size_cost = _pairs(
-            *(tf.gather(x, faces) for x in (boxes, low, extent)), kinds
-        )
-        rows = tf.gather(tf.gather(images, faces), pair_face) * kinds.num_anchors + anchors  # [P]
-        overlap = box.paired_iou(tf.gather(predicted, rows), tf.gather(tf.gather(boxes, faces), pair_face))
-        cost = tf.nn.softplus(-tf.gather(logits, rows)) + size_cost + tf.where(near & inside, 0.0, _OUTSIDE_COST)
+    def take(keys, pairs):
+        overlap = box.paired_iou(tf.gather(predicted, pairs.rows), tf.gather(boxes, pairs.faces))
+        cost = tf.nn.softplus(-tf.gather(logits, pairs.rows)) + pairs.size_cost
+        cost += tf.where(pairs.is_near & pairs.is_inside, 0.0, _OUTSIDE_COST)
         # Rounding may bring an overlap over 1, and a cost must not be negative.
         cost -= _IOU_COST * tf.math.log(tf.clip_by_value(overlap, _SMALLEST_IOU, 1.0))
-        taken = _cheapest(cost, overlap, near | inside, tf.gather(num_pairs, faces))  # [T]
-        key = _pack(tf.gather(cost, taken), tf.gather(faces, tf.gather(pair_face, taken)))
-        return end, tf.tensor_scatter_nd_min(keys, tf.gather(rows, taken)[:, None], key)
+        taken = _cheapest(cost, overlap, pairs.is_near | pairs.is_inside, pairs.num)  # [T]
+        key = _pack(tf.gather(cost, taken), tf.gather(pairs.faces, taken))
+        return tf.tensor_scatter_nd_min(keys, tf.gather(pairs.rows, taken)[:, None], key)
 
-    keys = tf.fill([tf.size(logits)], tf.constant(_NO_FACE, tf.int64))
-    start = tf.constant(0)
-    return tf.while_loop(lambda start, _: start < num_faces, take_chunk, (start, keys), parallel_iterations=1)[1]
+    return _fold_pairs(boxes, images, kinds, take, tf.fill([tf.size(logits)], tf.constant(_NO_FACE, tf.int64)))
 
 
 def _windows(boxes: tf.Tensor, kinds: matcher.Kinds) -> tuple[tf.Tensor, tf.Tensor]:
@@ -188,13 +229,28 @@ def _pack(cost: tf.Tensor, face: tf.Tensor) -> tf.Tensor:
     return high + tf.cast(face, tf.int64)
 
 
-def _covered(boxes: tf.Tensor, images: tf.Tensor, anchors: tf.Tensor, predicted: tf.Tensor) -> tf.Tensor:
-    """Returns bool `[B, A]`, whether an anchor or its predicted box lies over an ignored face.
+def _covers_anchor(boxes: tf.Tensor, images: tf.Tensor, anchors: tf.Tensor, num_images: tf.Tensor, kinds) -> tf.Tensor:
+    """Returns bool `[B, A]`, whether an anchor lies in an ignored face; arguments as of `_covers_prediction`."""
+
+    def take(is_covered, pairs):
+        # What lies in a face by more than half both ways has its centre there, so the windows hold it.
+        of_pair = tf.gather(anchors, pairs.rows % kinds.num_anchors)
+        of_face = tf.gather(boxes, pairs.faces)
+        size = tf.minimum(of_pair[:, 2:], of_face[:, 2:]) - tf.maximum(of_pair[:, :2], of_face[:, :2])
+        shared = tf.reduce_prod(tf.nn.relu(size), axis=-1)
+        is_in = tf.cast(shared > _COVERED_SHARE * box.area(of_pair), tf.int32)
+        return tf.tensor_scatter_nd_max(is_covered, pairs.rows[:, None], is_in)
+
+    done = _fold_pairs(boxes, images, kinds, take, tf.zeros([num_images * kinds.num_anchors], tf.int32))
+    return tf.reshape(done > 0, [num_images, kinds.num_anchors])
+
+
+def _covers_prediction(boxes: tf.Tensor, images: tf.Tensor, predicted: tf.Tensor) -> tf.Tensor:
+    """Returns bool `[B, A]`, whether the predicted box of an anchor lies over an ignored face.
 
     Args:
         boxes: float32 `[I, 4]`, ignored faces of all images, image by image.
         images: int32 `[I]`, the image of each.
-        anchors: float32 `[A, 4]`.
         predicted: float32 `[B, A, 4]`.
     """
     shape = tf.shape(predicted)
@@ -208,8 +264,8 @@ def _covered(boxes: tf.Tensor, images: tf.Tensor, anchors: tf.Tensor, predicted:
         # Counted from the last chunk of the image, because the ends are what there is.
         end = ends[image] - (last_chunk[image] - 1 - chunk) * at_once
         faces = boxes[tf.maximum(end - at_once, ends[image] - num_faces[image]) : end]
-        hit = _is_over(predicted[image], faces, has_iou=True) | _is_over(anchors, faces, has_iou=False)
-        return chunk + 1, tf.tensor_scatter_nd_max(is_covered, [[image]], [tf.cast(hit, tf.int32)])
+        hit = tf.cast(_is_over(predicted[image], faces), tf.int32)
+        return chunk + 1, tf.tensor_scatter_nd_max(is_covered, [[image]], [hit])
 
     nothing = tf.zeros(shape[:2], tf.int32)
     num_chunks = last_chunk[-1]
@@ -217,16 +273,14 @@ def _covered(boxes: tf.Tensor, images: tf.Tensor, anchors: tf.Tensor, predicted:
     return done > 0
 
 
-def _is_over(boxes: tf.Tensor, faces: tf.Tensor, *, has_iou: bool) -> tf.Tensor:
-    """Returns bool `[A]`, whether any of `faces` `[I, 4]` covers a share of a box or, if asked, overlaps it enough."""
+def _is_over(boxes: tf.Tensor, faces: tf.Tensor) -> tf.Tensor:
+    """Returns bool `[A]`, whether any of `faces` `[I, 4]` covers enough of a box or overlaps it enough."""
     x1, y1, x2, y2 = tf.unstack(boxes, axis=-1)  # [A]
     left, top, right, bottom = (side[:, None] for side in tf.unstack(faces, axis=-1))  # [I, 1]
     width = tf.nn.relu(tf.minimum(x2, right) - tf.maximum(x1, left))
     shared = width * (tf.minimum(y2, bottom) - tf.maximum(y1, top))  # [I, A], not positive where they miss
     area = box.area(boxes)
-    enough = _COVERED_SHARE * area
-    if has_iou:
-        # shared / (area + of the face - shared) > limit, solved for what they share.
-        limit = _COVERED_IOU / (1.0 + _COVERED_IOU)
-        enough = tf.minimum(enough, limit * (area + box.area(faces)[:, None]))
+    # shared / (area + of the face - shared) > the limit, solved for what they share.
+    limit = _COVERED_IOU / (1.0 + _COVERED_IOU)
+    enough = tf.minimum(_COVERED_SHARE * area, limit * (area + box.area(faces)[:, None]))
     return tf.reduce_any(shared > enough, axis=0)
