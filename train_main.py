@@ -292,7 +292,7 @@ def _train(config: config_lib.Config, workdir: pathlib.Path) -> None:
     # Below, so that --help and wrong flags answer at once.
     import keras
 
-    from data_pipeline import dataset
+    from data_pipeline import dataset, source
     from keras_retinaface.network import model as model_lib
     from keras_retinaface.training import callbacks, checkpoint, run, watchdog
     from keras_retinaface.training import strategy as strategy_lib

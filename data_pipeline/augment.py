@@ -116,9 +116,7 @@ def random_crop(
     return crop(sample, window, header, max_cut=config.max_cut)
 
 
-def crop(
-    sample: Sample, window: tf.Tensor, header: image_lib.Header | None = None, *, max_cut: float = 1.0
-) -> Sample:
+def crop(sample: Sample, window: tf.Tensor, header: image_lib.Header | None = None, *, max_cut: float = 1.0) -> Sample:
     """Cuts a window out of image and faces.
 
     Faces whose centre is inside stay, cut to the window. Of the others what is in sight stays as ignored: it is

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from keras_retinaface import config as config_lib
-from keras_retinaface.inference import fork, pool
+from keras_retinaface.inference import fork, pool, tflite_check
 
 KINDS = "a preset with shipped weights, a workdir, a .keras file, a .tflite file or a SavedModel directory"
 
