@@ -107,6 +107,20 @@ def test_offsets_learn_at_a_tenth_under_adam_too(model):
         np.testing.assert_allclose(value - start[name], np.full_like(value, -rate), rtol=1e-4, err_msg=name)
 
 
+def test_two_steps_of_adam_with_decoupled_decay(model):
+    settings = _training(optimizer="adam", decay_mode="decoupled", weight_decay=0.2, momentum=0.8, square_momentum=0.9)
+    before, optimizer = _values(model), optimizer_lib.make_optimizer(settings, 100, model)
+    for gradient in (0.3, -0.1):
+        _apply(optimizer, model, gradient)
+    for name in ("last/kernel", "last/bias"):
+        weight, first, second = before[name].astype(np.float64), 0.0, 0.0
+        for step, gradient in enumerate((0.3, -0.1), start=1):  # as PyTorch writes AdamW
+            weight = weight * (1 - 0.5 * (0.2 if name == "last/kernel" else 0.0))
+            first, second = 0.8 * first + 0.2 * gradient, 0.9 * second + 0.1 * gradient**2
+            weight = weight - 0.5 * first / (1 - 0.8**step) / np.sqrt(second / (1 - 0.9**step))
+        np.testing.assert_allclose(_values(model)[name], weight, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
 def test_backbone_has_a_rate_of_its_own():
     model = model_lib.RetinaFace()
     start = _values(model)
