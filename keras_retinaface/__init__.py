@@ -12,6 +12,7 @@ _CLASSES = {
 _MODULES = {
     "image_file": "media.image_file",
     "drawing": "media.drawing",
+    "tflite_file": "formats.tflite_file",
     "unfolding": "weights.norms",
 }
 

@@ -8,6 +8,8 @@ import json
 import re
 import typing
 
+# What the first layer of the MobileNets subtracts, so that padding in this colour is zero to the network.
+PADDING = (123, 117, 104)
 BACKBONES = ("mobilenet025", "mobilenet_v2", "resnet50", "resnet152")
 LAYOUTS = ("torchvision", "keras")
 DEFORM_SAMPLERS = ("auto", "sparse", "gather")

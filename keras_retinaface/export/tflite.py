@@ -15,7 +15,8 @@ from tensorflow.python.framework import convert_to_constants
 
 from keras_retinaface import atomic
 from keras_retinaface import config as config_lib
-from keras_retinaface.export import byte_input, channel_ranges, container, int8
+from keras_retinaface.export import byte_input, channel_ranges, int8
+from keras_retinaface.formats import tflite_file
 from keras_retinaface.geometry import encoded_image
 from keras_retinaface.inference import detector, runtime, saved_model_file
 from keras_retinaface.layers import deform_conv
@@ -114,7 +115,7 @@ def tflite(
         name: _convert(model, detection, size, quantize, images, float_layers)
         for name, size, images in zip(names, sizes, samples)
     }
-    content = container.merge(contents, _metadata(detection, dict(zip(names, sizes)), quantize, licence))
+    content = tflite_file.merge(contents, _metadata(detection, dict(zip(names, sizes)), quantize, licence))
     path = pathlib.Path(path)
     with atomic.file(path) as partial:
         partial.write_bytes(content)

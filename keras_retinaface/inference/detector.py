@@ -15,8 +15,6 @@ from keras_retinaface import config as config_lib
 from keras_retinaface.inference import merging, overview, runtime
 from keras_retinaface.inference import view as view_lib
 
-# What the first layer subtracts, so that padding in this colour is zero to the network.
-PADDING = (123, 117, 104)
 # Pictures of one size run together up to this many pixels; beyond, memory grows and a CPU gains nothing.
 _MAX_BATCH_PIXELS = 1 << 21
 _THRESHOLDS = ("score_threshold", "iou_threshold", "max_faces", "voting_iou")
@@ -268,6 +266,6 @@ def letterbox(image: np.ndarray, size: tuple[int, int], *, may_enlarge: bool = T
     if (height, width) == tuple(size):
         return image, scale
     padded = np.empty((*size, 3), np.uint8)
-    padded[:] = PADDING
+    padded[:] = config_lib.PADDING
     padded[:height, :width] = image
     return padded, scale

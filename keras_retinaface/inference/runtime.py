@@ -168,7 +168,7 @@ def load_keras(model: str | pathlib.Path):
         raise ValueError(
             f"`model` must be {KINDS}; presets with weights: {tuple(shipped.PRESETS)}. Received: {str(model)!r}"
         )
-    from keras_retinaface.weights import model_file
+    from keras_retinaface.inference import model_file
 
     return model_file.load(path)
 

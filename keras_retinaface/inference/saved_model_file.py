@@ -7,11 +7,6 @@ import json
 import pathlib
 from collections.abc import Iterable
 
-import google.protobuf.message
-import tensorflow as tf
-from tensorflow.core.framework import types_pb2
-from tensorflow.core.protobuf import saved_model_pb2
-
 _GRAPH, _SEAL = "saved_model.pb", "assets.extra/checksums.json"
 _SIGNATURE = "serving_default"
 _SIGNATURES = {_SIGNATURE, "serve_jpeg", "__saved_model_init_op"}
@@ -79,6 +74,8 @@ def load(path: str | pathlib.Path):
     Raises:
         ValueError: if it is damaged, was not made by export, or holds an op that has no place in a detector.
     """
+    import tensorflow as tf
+
     path = pathlib.Path(path)
     try:
         _check_seal(path)
@@ -112,6 +109,9 @@ def _check_seal(path: pathlib.Path) -> None:
 
 
 def _parse(path: pathlib.Path):
+    import google.protobuf.message
+    from tensorflow.core.protobuf import saved_model_pb2
+
     if path.stat().st_size > _LARGEST_GRAPH:
         raise ValueError(f"{_GRAPH} is larger than {_LARGEST_GRAPH} bytes")
     saved = saved_model_pb2.SavedModel()
@@ -216,6 +216,9 @@ def _proto_sides(tensor) -> tuple | None:
 
 
 def _dtype_name(number: int) -> str:
+    import tensorflow as tf
+    from tensorflow.core.framework import types_pb2
+
     try:
         return tf.dtypes.as_dtype(number).name
     except TypeError:

@@ -8,7 +8,7 @@ import pathlib
 
 from ai_edge_litert import schema_py_generated as schema
 
-from keras_retinaface.export import container
+from keras_retinaface.formats import tflite_file
 
 _KNOWN = {
     "name", "labels", "landmarks", "licence", "quantization", "score_threshold", "iou_threshold", "max_faces",
@@ -47,18 +47,18 @@ def check(path: str | os.PathLike) -> None:
     try:
         if content[4:8] != b"TFL3":
             raise ValueError("not a .tflite file")
-        is_sealed = container.check_seal(content)
+        is_sealed = tflite_file.check_seal(content)
         model = schema.Model.GetRootAs(content)
         _check_metadata(model, is_sealed)
         _check_signatures(model)
         _check_structure(model, len(content))
-    except container.DAMAGE as error:
+    except tflite_file.DAMAGE as error:
         raise ValueError(f"{path}: not a RetinaFace .tflite file: {' '.join(str(error).split())}") from error
 
 
 def _check_metadata(model, is_sealed: bool) -> None:
-    """Refuses what `container.merge` would not say: then the place of the checksum may be what is damaged."""
-    said = container.metadata(model)
+    """Refuses what `tflite_file.merge` would not say: then the place of the checksum may be what is damaged."""
+    said = tflite_file.metadata(model)
     is_ours = bool(said) or model.Description() == b"RetinaFace"
     if is_ours and (set(said) - _KNOWN or "signatures" not in said or ("checksum" in said) != is_sealed):
         raise ValueError("the metadata is damaged")

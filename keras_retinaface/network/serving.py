@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from keras_retinaface import config as config_lib
 from keras_retinaface.geometry import encoded_image
-from keras_retinaface.inference import detector
 from keras_retinaface.network import decoding
 
 # Side in pixels of what stands for an image that cannot be read: the smallest that the network takes.
@@ -63,7 +62,7 @@ def decode_padded(image_bytes: tf.Tensor, max_pixels: int) -> tuple[tf.Tensor, t
     Returns:
         uint8 `[B, H, W, 3]` and bool `[B]`, which of them could not be read or are too large; those are one colour.
     """
-    blank = tf.tile(tf.constant([[detector.PADDING]], tf.uint8), [_BLANK_SIDE, _BLANK_SIDE, 1])
+    blank = tf.tile(tf.constant([[config_lib.PADDING]], tf.uint8), [_BLANK_SIDE, _BLANK_SIDE, 1])
 
     def decode_or_blank(content):
         # A graph has no other way to go on behind an op that fails than a dataset that leaves out what failed.
@@ -87,7 +86,7 @@ def decode_padded(image_bytes: tf.Tensor, max_pixels: int) -> tuple[tf.Tensor, t
 
 
 def _pad(images: tf.RaggedTensor) -> tf.Tensor:
-    return images.to_tensor(default_value=tf.constant(detector.PADDING, tf.uint8))
+    return images.to_tensor(default_value=tf.constant(config_lib.PADDING, tf.uint8))
 
 
 def _pad_without(images: tf.RaggedTensor, is_left_out: tf.Tensor) -> tf.Tensor:
@@ -96,7 +95,7 @@ def _pad_without(images: tf.RaggedTensor, is_left_out: tf.Tensor) -> tf.Tensor:
     missing = tf.maximum(_BLANK_SIDE - tf.shape(padded)[1:3], 0)
     paddings = tf.pad(tf.concat([[1], missing], axis=0)[:, None], [[0, 0], [1, 0]])  # [3, 2]
     # The row more is of one colour. Channels differ, so each is padded on its own.
-    channels = [tf.pad(padded[..., c], paddings, constant_values=detector.PADDING[c]) for c in range(3)]
+    channels = [tf.pad(padded[..., c], paddings, constant_values=config_lib.PADDING[c]) for c in range(3)]
     padded = tf.stack(channels, axis=-1)
     rows = tf.where(is_left_out, tf.shape(padded)[0] - 1, tf.cumsum(tf.cast(~is_left_out, tf.int32)) - 1)
     return tf.gather(padded, rows)

@@ -10,10 +10,10 @@ import keras
 from absl import logging
 
 from keras_retinaface import config as config_lib
-from keras_retinaface.inference import runtime
+from keras_retinaface.inference import model_file, runtime
 from keras_retinaface.layers import backbone, layer_name
 from keras_retinaface.training import callbacks, checkpoint, validation, weight_average
-from keras_retinaface.weights import arrays, model_file
+from keras_retinaface.weights import arrays
 
 # What a run writes into its workdir.
 CHECKPOINTS, HISTORY, LOGS = "checkpoints", "history.csv", "logs"

@@ -55,9 +55,9 @@ def test_the_detector_needs_no_tensorflow(tflite_path, photos):
     out = _run(
         "import time; start = time.perf_counter(); from keras_retinaface.inference import detector;"
         f"found_by = detector.Detector({str(tflite_path)!r}, num_threads=2); seconds = time.perf_counter() - start;"
-        "from keras_retinaface.media import image_file; from keras_retinaface.export import container;"
+        "from keras_retinaface.media import image_file; from keras_retinaface.formats import tflite_file;"
         f"faces = found_by.detect(image_file.read({str(photos / 'solvay1927.jpg')!r}));"
-        f"said = container.read_metadata({str(tflite_path)!r});"
+        f"said = tflite_file.read_metadata({str(tflite_path)!r});"
         "import json; print(json.dumps([len(faces), said['labels'], seconds]))"
     )
     count, labels, seconds = json.loads(out)

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from keras_retinaface.evaluation import runner
-from keras_retinaface.export import container
-from keras_retinaface.formats import hdf5_file, npz_file
+from keras_retinaface.formats import hdf5_file, npz_file, tflite_file
 from keras_retinaface.inference import tflite_check
 from keras_retinaface.training import callbacks, checkpoint
 from tests.fuzz import tiny_model
@@ -114,7 +113,7 @@ def test_tflite_with_and_without_a_checksum(cases):
     # Damage in the place of the checksum alone leaves the rest as it was.
     cases(content, "a.tflite", lambda path: tflite_check.check(path), lambda _: False, _CASES)
     cases(tiny_model.tflite(is_sealed=False), "a.tflite", lambda path: tflite_check.check(path), num_cases=_CASES)
-    cases(content, "a.tflite", container.read_metadata, num_cases=_CASES)
+    cases(content, "a.tflite", tflite_file.read_metadata, num_cases=_CASES)
 
 
 def test_history(cases):

@@ -3,7 +3,7 @@
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from keras_retinaface.export import container
+from keras_retinaface.formats import tflite_file
 
 _TENSORS = {
     "image": (schema.TensorType.UINT8, [1, 32, 48, 3], None),
@@ -32,12 +32,12 @@ def part(tensors=_TENSORS) -> bytes:
         entry.name, entry.tensorIndex = name, index
         (signature.outputs if index else signature.inputs).append(entry)
     model.subgraphs, model.signatureDefs = [subgraph], [signature]
-    builder = container._Builder(1 << 10)
+    builder = tflite_file._Builder(1 << 10)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
 
 
 def tflite(*, is_sealed: bool = True) -> bytes:
     """Returns the file that export would make of `part`, or one of an earlier version, which has no checksum."""
-    content = container.merge({"serving_default": part()}, {"name": "RetinaFace", "signatures": {}})
+    content = tflite_file.merge({"serving_default": part()}, {"name": "RetinaFace", "signatures": {}})
     return content if is_sealed else part()

@@ -13,7 +13,8 @@ import pytest
 import tensorflow as tf
 
 from keras_retinaface import config as config_lib
-from keras_retinaface.export import container, tflite
+from keras_retinaface.export import tflite
+from keras_retinaface.formats import tflite_file
 from keras_retinaface.inference import detector, runtime
 from keras_retinaface.media import image_file
 from keras_retinaface.network import model as model_lib
@@ -198,7 +199,7 @@ def test_several_sizes_share_their_weights(model, crowd, tflite_path, tmp_path):
     path = tmp_path / "sizes.tflite"
     tflite.tflite(model, path, DETECTION, image_size=[(480, 640), (720, 1280), (192, 320)])
     assert path.stat().st_size < 1.5 * tflite_path.stat().st_size
-    said = container.read_metadata(path)
+    said = tflite_file.read_metadata(path)
     assert said["signatures"] == {
         "vga": {"height": 480, "width": 640},
         "hd": {"height": 720, "width": 1280},
@@ -276,7 +277,7 @@ def test_an_export_votes(model, crowd, tmp_path, quantize):
     images = crowd[:3]
     tflite.tflite(model, path, voting, image_size=(480, 640), quantize=quantize, calibration_images=images)
     report = tflite.parity(model, path, voting, images)
-    assert container.read_metadata(path)["voting_iou"] == 0.5
+    assert tflite_file.read_metadata(path)["voting_iou"] == 0.5
     if quantize == "none":
         _check(report)
         # The boxes are others than those of the best candidates.

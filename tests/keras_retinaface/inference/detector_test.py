@@ -157,7 +157,7 @@ def test_letterbox_keeps_the_shape_and_pads():
     image = np.full((50, 100, 3), 200, np.uint8)
     fitted, scale = detector.letterbox(image, (200, 160))
     assert scale == 1.6 and fitted.shape == (200, 160, 3)
-    assert fitted[:80].min() == 200 and np.all(fitted[80:] == detector.PADDING)
+    assert fitted[:80].min() == 200 and np.all(fitted[80:] == config_lib.PADDING)
 
 
 def test_a_damaged_keras_file_is_named(tmp_path):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from keras_retinaface.export import container
+from keras_retinaface.formats import tflite_file
 from keras_retinaface.inference import detector, tflite_check
 from tests.fuzz import tiny_model
 
@@ -15,7 +15,7 @@ def test_a_whole_file_opens(tmp_path, is_sealed):
     path.write_bytes(tiny_model.tflite(is_sealed=is_sealed))
     faces = detector.Detector(str(path)).detect(np.zeros((32, 48, 3), np.uint8))
     assert [face.score for face in faces] == [0.75, 0.5]
-    assert ("checksum" in container.read_metadata(path)) == is_sealed
+    assert ("checksum" in tflite_file.read_metadata(path)) == is_sealed
 
 
 def _tensors(**changed):
@@ -28,7 +28,7 @@ def _custom_op():
     code.customCode = "Run"
     code.builtinCode = schema.BuiltinOperator.CUSTOM
     model.operatorCodes = [code]
-    builder = container._Builder(1 << 10)
+    builder = tflite_file._Builder(1 << 10)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
 

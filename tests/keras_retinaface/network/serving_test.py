@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_retinaface.inference import detector
 from keras_retinaface.network import serving
 from tests import pictures
 
@@ -20,7 +19,7 @@ def test_files_past_the_limit_cost_only_themselves(decode):
     images, is_broken = decode([small, bomb, limit, bomb[:60]])
     np.testing.assert_array_equal(is_broken, [False, True, False, True])
     assert images.shape == (4, 100, 100, 3)
-    np.testing.assert_array_equal(images[1], np.broadcast_to(detector.PADDING, (100, 100, 3)))
+    np.testing.assert_array_equal(images[1], np.broadcast_to(config_lib.PADDING, (100, 100, 3)))
     assert not images[0, :40, :50].numpy().any() and not images[2].numpy().any()
 
 
@@ -29,7 +28,7 @@ def test_a_high_and_a_wide_image_are_not_padded_to_each_other(decode):
     images, is_broken = decode([high, small, wide])
     np.testing.assert_array_equal(is_broken, [True, False, True])
     assert images.shape == (3, 40, 50, 3) and not images[1].numpy().any()
-    np.testing.assert_array_equal(images[0], np.broadcast_to(detector.PADDING, (40, 50, 3)))
+    np.testing.assert_array_equal(images[0], np.broadcast_to(config_lib.PADDING, (40, 50, 3)))
     # Alone it is read.
     np.testing.assert_array_equal(decode([high])[1], [False])
     images, is_broken = decode([high, wide])

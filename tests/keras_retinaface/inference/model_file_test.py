@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from keras_retinaface import config as config_lib
-from keras_retinaface.inference import runtime
+from keras_retinaface.inference import model_file, runtime
 from keras_retinaface.network import model as model_lib
 from keras_retinaface.training import run
-from keras_retinaface.weights import arrays, model_file
+from keras_retinaface.weights import arrays
 from tests import conftest
 
 _CASES = conftest.ROOT / "tests" / "testdata" / "cases" / "model_file_runs_code"

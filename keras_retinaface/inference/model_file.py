@@ -10,13 +10,13 @@ import json
 import os
 import pathlib
 import re
+import typing
 from collections.abc import Iterator
 
 import numpy as np
 
 from keras_retinaface import config as config_lib
 from keras_retinaface.formats import archive, hdf5_file
-from keras_retinaface.network import model as model_lib
 from keras_retinaface.weights import arrays as arrays_lib
 
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
@@ -29,7 +29,7 @@ _PROGRAMS = ("Lambda", "__lambda__")
 _MOST_LEVELS, _LARGEST_STRIDE, _MOST_PER_LOCATION = 8, 1024, 64
 
 
-def load(path: str | os.PathLike) -> model_lib.RetinaFace:
+def load(path: str | os.PathLike) -> typing.Any:
     """Builds the model of a `.keras` file.
 
     Args:
@@ -51,6 +51,8 @@ def load(path: str | os.PathLike) -> model_lib.RetinaFace:
             arrays = hdf5_file.read(members[_WEIGHTS])
         except archive.DAMAGE as error:
             raise ValueError(f"{path}: not a readable .keras file: {' '.join(str(error).split())}") from error
+    from keras_retinaface.network import model as model_lib
+
     model = model_lib.RetinaFace(config, name=name)
     arrays_lib.assign(model, _by_name(model, arrays, str(path)), str(path))
     return model
