@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import keras_retinaface
+from keras_retinaface import config as config_lib
 from keras_retinaface.geometry import box
 from keras_retinaface.inference import detector, runtime
 from keras_retinaface.media import image_file

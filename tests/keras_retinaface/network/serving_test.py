@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_retinaface import config as config_lib
 from keras_retinaface.network import serving
 from tests import pictures
 

@@ -1,0 +1,25 @@
+"""The words that fields of a config choose from."""
+
+from __future__ import annotations
+
+# What the first layer of the MobileNets subtracts, so that padding in this colour is zero to the network.
+PADDING = (123, 117, 104)
+BACKBONES = ("mobilenet025", "mobilenet_v2", "resnet50", "resnet152")
+LAYOUTS = ("torchvision", "keras")
+DEFORM_SAMPLERS = ("auto", "sparse", "gather")
+ASSIGNMENTS = ("paper", "dynamic")
+CLASS_LOSSES = ("ohem", "focal", "quality")
+QUALITY_TARGETS = ("overlap", "one")
+CLASS_COUNTS = ("sampled", "positive")
+OHEM_POOLS = ("image", "batch")
+OPTIMIZERS = ("sgd", "adam")
+SCHEDULES = ("steps", "cosine")
+DECAY_MODES = ("l2", "decoupled")
+BOX_LOSSES = ("smooth_l1", "giou", "ciou", "eiou")
+
+
+def check(section, **choices: tuple[str, ...]) -> None:
+    """Raises a ValueError if a field of a section is none of its choices; names it."""
+    for name, allowed in choices.items():
+        if getattr(section, name) not in allowed:
+            raise ValueError(f"`{name}` must be one of {allowed}. Received: {name}={getattr(section, name)!r}")
