@@ -362,8 +362,9 @@ def _check_flags(is_drawn: bool) -> None:
 
 def _check_originals() -> None:
     """Makes sure that no file that is read lies where the run writes its own."""
-    single = (_TRAIN_ANNOTATIONS, _TRAIN_LANDMARKS, _VAL_ANNOTATIONS, _BACKBONE_WEIGHTS)
-    read = [path for flag in single if flag.value for path in (flag.value, *glob.glob(flag.value))]
+    several = [name for flag in (_TRAIN_ANNOTATIONS, _TRAIN_LANDMARKS) for name in flag.value or []]
+    names = [name for name in (*several, _VAL_ANNOTATIONS.value, _BACKBONE_WEIGHTS.value) if name]
+    read = [path for name in names for path in (name, *glob.glob(name))]
     init = pathlib.Path(_INIT.value)
     if _INIT.value:
         read.append(init / "model.keras" if init.is_dir() else init)

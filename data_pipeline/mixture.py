@@ -29,6 +29,8 @@ class Mixture:
 
     Attributes:
         num_records: images of all sources.
+        bad_data: what becomes of an image of any source that cannot be decoded.
+        paths: of the images of all sources that have files of their own.
 
     Raises:
         ValueError: if the shares do not fit.
@@ -43,6 +45,9 @@ class Mixture:
         self._sources = list(sources)
         self._slots = _slots(shares)
         self.num_records = sum(opened.num_records for opened in sources)
+        # Drawn images, which cannot fail, do not know what was wanted of the others.
+        self.bad_data = next((opened.bad_data for opened in sources if opened.bad_data.skips), sources[0].bad_data)
+        self.paths = [path for opened in sources for path in getattr(opened, "paths", [])]
 
     def shuffled(self, seed: int, start: int, num_workers: int, worker: int) -> tf.data.Dataset:
         """Returns endless `(position, item)` pairs of a worker; see `source.RecordSource.shuffled`."""

@@ -101,7 +101,7 @@ def _owner(process: int) -> str:
 
 
 def _sum(path: pathlib.Path) -> str:
-    return f"{zlib.crc32(path.name.encode()):08x}"
+    return f"{zlib.crc32(os.fsencode(path.name)):08x}"
 
 
 def _sweep(path: pathlib.Path) -> None:

@@ -36,8 +36,8 @@ def light_model(tmp_path_factory):
     """A `.tflite` for 240 x 320, which starts in a second, for tests of commands that care little what is found."""
     from keras_retinaface import config
     from keras_retinaface.export import tflite
-    from keras_retinaface.weights import shipped
+    from keras_retinaface.network import model as model_lib
 
     path = tmp_path_factory.mktemp("light_model") / "retinaface.tflite"
-    tflite.tflite(shipped.load("mobilenet025"), path, config.Detection(), image_size=(240, 320))
+    tflite.tflite(model_lib.RetinaFace.from_preset("mobilenet025"), path, config.Detection(), image_size=(240, 320))
     return path

@@ -362,5 +362,5 @@ def test_a_damaged_first_record_is_named(folder, tmp_path):
     content = bytearray((tmp_path / path).read_bytes())
     content[40] ^= 4
     (tmp_path / path).write_bytes(content)
-    with pytest.raises(ValueError, match=re.escape(f"{path}: record 0: expected a whole record. Received: ")):
+    with pytest.raises(ValueError, match=re.escape(f"{path}: record 0: expected ") + ".*checksum"):
         source.open(None, path)

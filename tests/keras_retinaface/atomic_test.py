@@ -59,6 +59,13 @@ def test_a_name_of_the_longest_length(tmp_path):
     assert path.read_text() == "new"
 
 
+def test_a_name_that_is_no_text(tmp_path):
+    path = tmp_path / os.fsdecode(b"c\xff\n.txt")
+    with atomic.file(path) as partial:
+        partial.write_text("new")
+    assert os.listdir(os.fsencode(tmp_path)) == [b"c\xff\n.txt"]
+
+
 def test_a_folder_replaces_another_as_a_whole(tmp_path):
     path = tmp_path / "saved_model"
     path.mkdir()
