@@ -40,6 +40,8 @@ _COMPUTING = frozenset(
     Squeeze StopGradient StridedSlice Sub Sum Tanh TensorScatterAdd TensorScatterUpdate Tile TopK TopKV2 Transpose
     TruncateDiv TruncateMod Unique UniqueV2 Unpack UnsortedSegmentSum Where Xdivy Xlogy ZerosLike
 
+    Assert DecodePaddedRaw DecodeRaw ExtractJpegShape StaticRegexReplace StringLength StringToNumber Substr
+
     Case If StatelessCase StatelessIf While StatelessWhile PartitionedCall StatefulPartitionedCall Enter Exit Merge
     NextIteration Switch LoopCond EmptyTensorList TensorListConcatV2 TensorListElementShape TensorListFromTensor
     TensorListGather TensorListGetItem TensorListLength TensorListPopBack TensorListPushBack TensorListReserve

@@ -5,14 +5,16 @@ The short form runs with the suite; FUZZ_CASES=4000 sets how many files of each 
 
 import io
 import os
+import pathlib
 import re
 import resource
-import struct
+import tempfile
 import time
 
 import numpy as np
 import pytest
 import scipy.io
+import tensorflow as tf
 
 from data_pipeline import coco, shard, wider_face
 from data_pipeline import record as record_lib
@@ -66,7 +68,12 @@ def _rows():
 
 
 def _tfrecord():
-    return b"".join(struct.pack("<QI", size, 7) + b"x" * size + struct.pack("<I", 7) for size in (30, 5, 0, 90))
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "a.tfrecord"
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            for size in (30, 5, 0, 90):
+                writer.write(b"x" * size)
+        return path.read_bytes()
 
 
 def _read_ground_truth(path):

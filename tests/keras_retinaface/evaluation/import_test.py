@@ -1,7 +1,7 @@
 import subprocess
 import sys
 
-MODULES = "annotation coco curve dense diagnosis fddb landmark overlap prediction report runner wider_face".split()
+MODULES = "aflw2000 annotation coco curve diagnosis fddb landmark overlap prediction report runner wider_face".split()
 
 
 def test_evaluation_of_predictions_needs_no_tensorflow():

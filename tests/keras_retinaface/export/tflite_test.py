@@ -98,7 +98,8 @@ def test_threads_find_what_one_finds(tflite_path, images, num_threads, monkeypat
 
 _FORKED = """
 import os, sys
-from keras_retinaface import detector, image_file
+from keras_retinaface.inference import detector
+from keras_retinaface.media import image_file
 
 found_by = detector.Detector(sys.argv[1], num_threads=2)
 image = image_file.read(sys.argv[2])
@@ -266,8 +267,10 @@ def test_layers_stay_in_float_on_request(model, images, tmp_path):
         if op["op_name"] == "CONV_2D" and tensors[op["inputs"][0]]["dtype"] is np.float32
     ]
     assert floats == [[1, 12, 16, 8]]
-    with pytest.raises(ValueError, match=r"`float_layers` must be layers of the network. Received: \['box_P9'\]"):
+    with pytest.raises(ValueError, match=r"`float_layers` must match layers of the network. Received: \['box_P9'\]"):
         tflite.tflite(model, path, DETECTION, float_layers=["box_P9"], **arguments)
+    with pytest.raises(ValueError, match=r"must match layers of the network. Received: \['bax_\*'\], which match none"):
+        tflite.tflite(model, path, DETECTION, float_layers=["box_P3", "bax_*"], **arguments)
 
 
 @pytest.mark.parametrize("quantize", ["none", "int8"])
