@@ -49,7 +49,7 @@ def test_kill_costs_no_lines(tmp_path):
     path = tmp_path / "faces.jsonl"
     code = """
 import os, signal, sys
-from keras_retinaface import json_lines
+from keras_retinaface.formats import json_lines
 with json_lines.open(sys.argv[1]) as write:
     write("x" * 100000)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -62,7 +62,7 @@ def test_a_full_disk_leaves_whole_lines(tmp_path):
     path = tmp_path / "faces.jsonl"
     code = """
 import resource, sys
-from keras_retinaface import json_lines
+from keras_retinaface.formats import json_lines
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 with json_lines.open(sys.argv[1]) as write:
     for number in range(1000):

@@ -66,7 +66,7 @@ def test_a_film_that_lost_frames_on_the_way_to_the_disk_is_none(tmp_path):
     code = """
 import resource, sys
 import numpy as np
-from keras_retinaface import video
+from keras_retinaface.media import video
 from tests import conftest
 resource.setrlimit(resource.RLIMIT_FSIZE, (200000, 200000))
 rng = np.random.default_rng(0)

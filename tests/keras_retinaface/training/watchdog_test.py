@@ -5,7 +5,7 @@ from tests import conftest
 
 _CODE = """
 import time
-from keras_retinaface import watchdog
+from keras_retinaface.training import watchdog
 dog = watchdog.Watchdog(2.0)
 for _ in range(6):
     time.sleep(0.5)
