@@ -162,6 +162,7 @@ def test_parts_of_a_batch_count_as_the_batch():
 
 
 def _dynamic(**changes):
+    keras.utils.set_random_seed(0)  # whether a few steps lower the loss hangs on the start
     """Returns a model that assigns by its outputs, an image without faces, one of two and an ignored one, and more."""
     recipe = {"assignment": "dynamic", "class_loss": "quality", "box_loss": "eiou"}
     model = model_lib.RetinaFace(config_lib.Config().replace(**recipe, **changes))
