@@ -155,7 +155,10 @@ def make_dataset(paths: list[str], image_size: tuple[int, int], batch_size: int,
     """
 
     def cut(path, seeds):
-        image = tf.cast(image_module.decode(tf.io.read_file(path)), tf.float32)
+        image, fault = image_module.decode(tf.io.read_file(path))
+        message = tf.strings.join([path, ": expected a whole image. Received: ", fault])
+        with tf.control_dependencies([tf.debugging.Assert(fault == "", [message])]):
+            image = tf.cast(image, tf.float32)
         draw = tf.random.stateless_uniform([5], seeds)
         low, high = (math.log(scale) for scale in _SCALES)
         scale = tf.where(draw[0] < 0.5, 1.0, tf.exp(low + (high - low) * draw[1]))
