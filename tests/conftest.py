@@ -6,6 +6,10 @@ import pathlib
 
 # One line a start of TensorFlow would otherwise bury a test's own output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Tests side by side, a process for each core, would otherwise take every core for each of their convolutions.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from absl import flags
