@@ -12,9 +12,9 @@ FLAGFILES = sorted((conftest.ROOT / "configs").glob("*.flags"))
 @pytest.mark.parametrize("path", FLAGFILES, ids=lambda p: p.name)
 def test_flagfile_parses_and_builds_its_config(path):
     code = (
-        "import sys, json; from absl import flags; import train_main\n"
+        "import sys, json; from absl import flags; from keras_retinaface.cli import train\n"
         f"rest = flags.FLAGS(['train_main.py', {'--flagfile=' + str(path)!r}])\n"
-        "print(json.dumps([rest, train_main.make_config().to_dict()]))"
+        "print(json.dumps([rest, train.make_config().to_dict()]))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=conftest.ROOT)
     assert result.returncode == 0, result.stderr

@@ -40,7 +40,7 @@ def test_evaluate(tmp_path, photos):
     dense = ("--dense=a.npz", "--meshes=b.npz")
     overwrites = " would overwrite what is read: "
     _check(
-        "evaluate_main",
+        "keras_retinaface.cli.evaluate",
         {
             (*given, f"--json={name}"): f"--json{overwrites}",
             (*given, f"--json={tmp_path}/pred/../gt/wider_face_val.mat"): f"--json{overwrites}",
@@ -72,7 +72,7 @@ def test_export(tmp_path, photos):
     (tmp_path / "retinaface.tflite").symlink_to(photos / "astronaut.png")
     parity = (f"--output={tmp_path}", f"--parity_images={photos}")
     _check(
-        "export_main",
+        "keras_retinaface.cli.export",
         {
             (*parity, "--saved_model"): "--output would overwrite what is read: ",
             (*parity, "--tflite"): "--output would overwrite what is read: ",
@@ -95,7 +95,7 @@ def test_train(tmp_path, photos):
     label = (f"--train_annotations={photos / 'label.txt'}", f"--train_images={photos}")
     free = f"--workdir={tmp_path / 'free'}"
     _check(
-        "train_main",
+        "keras_retinaface.cli.train",
         {
             (*label, f"--workdir={tmp_path / 'run'}"): "--workdir would overwrite what is read: ",
             (

@@ -51,11 +51,11 @@ def test_two_devices_train_as_one(folder, one, tmp_path):
     code = (
         "import sys\n"
         "import tensorflow as tf\n"
-        "import train_main\n"
+        "from keras_retinaface.cli import train\n"
         "from absl import app\n"
         "cpu = tf.config.list_physical_devices('CPU')[0]\n"
         "tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)\n"
-        "app.run(train_main.main)\n"
+        "app.run(train.main)\n"
     )
     flags = train_runs.arguments(folder, tmp_path / "run", *_FLAGS, "--strategy=mirrored")
     command = [sys.executable, "-c", code, *flags]

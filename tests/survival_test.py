@@ -97,7 +97,7 @@ def _run_in_turn(*runs):
     """Runs `train_main` with several sets of flags in one process; returns each status and its errors."""
     code = (
         "import io, json, logging, sys\n"
-        "import train_main\n"
+        "from keras_retinaface.cli import train\n"
         "from absl import flags\n"
         "from absl.testing import flagsaver\n"
         "import absl.logging\n"
@@ -108,7 +108,7 @@ def _run_in_turn(*runs):
         "    absl.logging.get_absl_logger().addHandler(handler)\n"
         "    with flagsaver.flagsaver():\n"
         "        flags.FLAGS(['train_main.py', *arguments])\n"
-        "        status = train_main.main(['train_main.py'])\n"
+        "        status = train.main(['train_main.py'])\n"
         "    absl.logging.get_absl_logger().removeHandler(handler)\n"
         "    print('\\nRESULT', json.dumps([status, stream.getvalue()]), flush=True)\n"
     )

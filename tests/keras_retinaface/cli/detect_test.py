@@ -23,6 +23,10 @@ def _run(*arguments, environment=None):
     return subprocess.run(command, capture_output=True, text=True, cwd=conftest.ROOT, env=environment)
 
 
+def _in_turn(*runs):
+    return command_runs.run_in_turn("keras_retinaface.cli.detect", *runs)
+
+
 def _start(*arguments):
     command = [sys.executable, "detect_main.py", *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=conftest.ROOT)
@@ -101,7 +105,7 @@ def test_what_is_ignored_or_cannot_be_written_is_named_before_anything_runs(tmp_
         (f"--json={tmp_path}/nowhere/faces.jsonl",): "faces.jsonl cannot be written: No such file or directory",
     }
     arguments = [(f"--images={photo}", "--model=mobilenet025", *flags) for flags in runs]
-    for (status, _, errors), message in zip(command_runs.run_in_turn("detect_main", *arguments), runs.values()):
+    for (status, _, errors), message in zip(_in_turn(*arguments), runs.values()):
         assert status == 1 and errors.count("\n") == 1 and message in errors
 
 
@@ -125,7 +129,9 @@ def test_originals_stay_whatever_names_them(tmp_path, light_model):
         (f"--video={film}", f"--output={tmp_path}"),
         (f"--video={film}", f"--json={tmp_path}/links/up/clip.mp4"),
     )
-    results = command_runs.run_in_turn("detect_main", *((f"--model={light_model}", *flags) for flags in runs))
+    results = command_runs.run_in_turn(
+        "keras_retinaface.cli.detect", *((f"--model={light_model}", *flags) for flags in runs)
+    )
     for status, _, errors in results:
         assert status == 1 and errors.count("\n") == 1 and " would overwrite what is read: " in errors
     assert {path: path.read_bytes() for path in before} == before
@@ -197,7 +203,9 @@ def test_films(tmp_path, light_model):
         (f"--video={tmp_path / name}", f"--output={tmp_path / 'drawn'}", f"--json={tmp_path / name}.jsonl")
         for name in names
     )
-    results = command_runs.run_in_turn("detect_main", *((f"--model={light_model}", *flags) for flags in runs))
+    results = command_runs.run_in_turn(
+        "keras_retinaface.cli.detect", *((f"--model={light_model}", *flags) for flags in runs)
+    )
     assert [status for status, _, _ in results] == [0, 0, 1]
     # The phone lay on its side; she is upright in what is found and in what is written.
     for line in _lines(tmp_path / "phone.mp4.jsonl"):
@@ -227,7 +235,10 @@ def test_a_film_that_is_stopped_is_a_film(tmp_path, light_model):
 
 
 def test_names_of_outputs_do_not_meet():
-    code = "import detect_main, json, sys; print(json.dumps(detect_main.unique_stems(json.load(sys.stdin))))"
+    code = (
+        "import json, sys; from keras_retinaface.cli import detect\n"
+        "print(json.dumps(detect.unique_stems(json.load(sys.stdin))))"
+    )
     paths = ["a/x.jpg", "b/x.jpg", "x_2.png", "c/x.png", "x_2.jpg", "y.jpg"]
     many = [f"{index}/same.jpg" for index in range(100_000)]  # minutes where each looks through those before
     child = subprocess.run(

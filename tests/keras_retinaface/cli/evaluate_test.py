@@ -10,7 +10,7 @@ from PIL import Image
 
 from keras_retinaface.evaluation import aflw2000, annotation
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[3]
 MINI = ROOT / "tests" / "testdata" / "wider_face_mini"
 
 

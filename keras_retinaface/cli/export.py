@@ -1,0 +1,193 @@
+"""Exports a detector with decoding and non-maximum suppression inside, and measures how far it is from the Keras model.
+
+    python export_main.py --model=mobilenet025 --output=/tmp/export --tflite --saved_model
+    python export_main.py --model=runs/mine --output=/tmp/export --tflite --image_size=720,1280 --quantize=float16
+    python export_main.py --output=/tmp/export --tflite --image_size=480,640 --image_size=720,1280 --quantize=int8
+
+Writes OUTPUT/retinaface.tflite (one image of --image_size, or of several) and OUTPUT/saved_model/ (any batch and size).
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from absl import app, flags
+
+from keras_retinaface import atomic, output, stopping
+from keras_retinaface import config as config_lib
+from keras_retinaface.cli import detection_flags
+from keras_retinaface.inference import runtime
+from keras_retinaface.media import image_file
+from keras_retinaface.weights import shipped
+
+# A checkout has photos; an installed package has none, and asks.
+_CHECKOUT_PHOTOS = pathlib.Path(__file__).resolve().parents[2] / "examples" / "photos"
+_PHOTOS = str(_CHECKOUT_PHOTOS) if _CHECKOUT_PHOTOS.is_dir() else None
+
+_MODEL = flags.DEFINE_string("model", "mobilenet025", "A preset, a workdir or a .keras file.")
+_OUTPUT = flags.DEFINE_string("output", None, "Folder to write into.", required=True)
+_TFLITE = flags.DEFINE_bool("tflite", False, "Write retinaface.tflite.")
+_SAVED_MODEL = flags.DEFINE_bool("saved_model", False, "Write saved_model/.")
+_QUANTIZE = flags.DEFINE_enum("quantize", "none", ["none", "float16", "int8"], "What the .tflite stores weights as.")
+_IMAGE_SIZE = flags.DEFINE_multi_string(
+    "image_size",
+    ["480,640"],
+    "HEIGHT,WIDTH of the .tflite's input in pixels. Given more than once, the file has a signature for each, called "
+    "vga, hd, full_hd or like s320x240, and one set of weights.",
+)
+_FLOAT_LAYERS = flags.DEFINE_list(
+    "float_layers",
+    None,
+    "Layers that int8 leaves in float32, by name or pattern; `none` is no layer. By default those that gain by it.",
+)
+_CALIBRATION_IMAGES = flags.DEFINE_string(
+    "calibration_images", _PHOTOS, "Folder or glob of photos with faces that int8 is calibrated on."
+)
+_PARITY_IMAGES = flags.DEFINE_string(
+    "parity_images", _PHOTOS, "Folder or glob of photos that exported and Keras model are compared on."
+)
+_SCORE_THRESHOLD = flags.DEFINE_float(
+    "score_threshold", config_lib.Detection.score_threshold, "Detections under this score are dropped."
+)
+_IOU_THRESHOLD = flags.DEFINE_float(
+    "iou_threshold", config_lib.Detection.iou_threshold, "Of two detections that overlap more, the better stays."
+)
+_VOTING_IOU = flags.DEFINE_float(
+    "voting_iou",
+    config_lib.Detection.voting_iou,
+    "Average the boxes that overlap the best one of a face by this or more: 0.5 fits small faces better. 0: none.",
+)
+_MAX_FACES = flags.DEFINE_integer("max_faces", config_lib.Detection.max_faces, "Rows of the outputs.")
+_JSON = flags.DEFINE_string("json", None, "File for the measured differences.")
+
+_COLUMNS = (
+    *("images", "faces", "faces_exported", "unmatched"),
+    *("box", "box_mean", "landmark", "landmark_mean", "score", "score_mean", "megabytes"),
+)
+
+
+def export_all() -> dict[str, dict]:
+    """Writes what the flags ask for; returns the parity of each file."""
+    from keras_retinaface.export import tflite
+
+    detection = config_lib.Detection(
+        _SCORE_THRESHOLD.value, _IOU_THRESHOLD.value, _MAX_FACES.value, voting_iou=_VOTING_IOU.value
+    )
+    sizes = [_parse_size(text) for text in _IMAGE_SIZE.value]
+    model = runtime.load_keras(_MODEL.value)
+    folder = pathlib.Path(_OUTPUT.value)
+    photos = [image_file.read(path) for path in image_file.find(_PARITY_IMAGES.value)]
+    if not photos:
+        raise ValueError(f"--parity_images={_PARITY_IMAGES.value}: no images there")
+    written = []
+    if _SAVED_MODEL.value:
+        tflite.saved_model(model, folder / "saved_model", detection)
+        written.append(folder / "saved_model")
+    if _TFLITE.value:
+        calibration = []
+        if _QUANTIZE.value == "int8":
+            calibration = [image_file.read(path) for path in image_file.find(_CALIBRATION_IMAGES.value)]
+        tflite.tflite(
+            model,
+            folder / "retinaface.tflite",
+            detection,
+            image_size=sizes,
+            quantize=_QUANTIZE.value,
+            calibration_images=calibration,
+            float_layers=_float_layers(tflite.FLOAT_LAYERS),
+            licence=_licence(_MODEL.value),
+        )
+        written.append(folder / "retinaface.tflite")
+    reports = {}
+    for path in written:
+        reports[path.name] = {**tflite.parity(model, path, detection, photos), "megabytes": _size(path) / 1e6}
+    return reports
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    sides = text.split(",")
+    if len(sides) != 2 or not all(side.strip().isdigit() and int(side) for side in sides):
+        raise ValueError(f"--image_size must be HEIGHT,WIDTH. Received: {text}")
+    return int(sides[0]), int(sides[1])
+
+
+def _float_layers(default: Sequence[str]) -> Sequence[str]:
+    if _FLOAT_LAYERS.value is None:
+        return default
+    return [] if _FLOAT_LAYERS.value == ["none"] else _FLOAT_LAYERS.value
+
+
+def _licence(model: str) -> str:
+    """Returns the licence of a preset's weights; of the user's own weights only they can tell."""
+    return shipped.PRESETS[model].licence if model in shipped.PRESETS else "of the weights' owner"
+
+
+def _size(path: pathlib.Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _print_table(reports: dict[str, dict]) -> None:
+    print(f"{'':20}" + "".join(f"{column:>15}" for column in _COLUMNS))
+    for name, report in reports.items():
+        cells = (f"{value:.6f}" if isinstance(value, float) else str(value) for value in map(report.get, _COLUMNS))
+        print(f"{name:20}" + "".join(f"{cell:>15}" for cell in cells))
+    print("box and landmark: largest difference to the Keras model in pixels, and its mean over faces; score: alike")
+
+
+def _check_flags() -> None:
+    """Makes sure that no flag that was given is without an effect."""
+    detection_flags.check_used(_TFLITE.value, "needs --tflite", [_IMAGE_SIZE])
+    detection_flags.check_used(_TFLITE.value or _QUANTIZE.value == "none", "needs --tflite", [_QUANTIZE])
+    is_int8 = _TFLITE.value and _QUANTIZE.value == "int8"
+    detection_flags.check_used(is_int8, "needs --tflite and --quantize=int8", [_FLOAT_LAYERS, _CALIBRATION_IMAGES])
+
+
+def _check_outputs() -> None:
+    """Makes sure, before the model is loaded, that outputs can be written and replace nothing that is read."""
+    folder = output.make_folder(_OUTPUT.value, _OUTPUT.name)
+    is_int8 = _QUANTIZE.value == "int8"
+    images = image_file.find(_PARITY_IMAGES.value) + (image_file.find(_CALIBRATION_IMAGES.value) if is_int8 else [])
+    model = pathlib.Path(_MODEL.value)
+    originals = output.Originals([*images, model / "model.keras" if model.is_dir() else model])
+    if _JSON.value:
+        output.check_file(_JSON.value, _JSON.name)
+        originals.check(_JSON.value, _JSON.name)
+    if _TFLITE.value:
+        originals.check(folder / "retinaface.tflite", _OUTPUT.name)
+    if _SAVED_MODEL.value:
+        originals.check_tree(folder / "saved_model", _OUTPUT.name)
+
+
+def _run() -> int:
+    _check_flags()
+    _check_outputs()
+    import tensorflow as tf
+
+    try:
+        reports = export_all()
+    except tf.errors.OpError as error:  # so TensorFlow calls a full disk
+        raise OSError(f"--output={_OUTPUT.value}: {(error.message or str(error)).splitlines()[0]}") from error
+    try:
+        if _JSON.value:
+            with atomic.file(_JSON.value) as partial:
+                partial.write_text(json.dumps(reports, indent=2) + "\n", encoding="utf-8")
+    finally:  # a full disk does not cost the numbers
+        _print_table(reports)
+        sys.stdout.flush()
+    return 0
+
+
+def main(argv):
+    """Exports, measures, prints."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {argv[1:]}")
+    if not (_TFLITE.value or _SAVED_MODEL.value):
+        raise app.UsageError("give --tflite, --saved_model or both")
+    for flag in (_PARITY_IMAGES, _CALIBRATION_IMAGES) if _QUANTIZE.value == "int8" else (_PARITY_IMAGES,):
+        if not flag.value:
+            raise app.UsageError(f"--{flag.name} must be given: a folder or glob of photos with faces")
+    return stopping.run(_run)

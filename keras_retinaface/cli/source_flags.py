@@ -1,0 +1,77 @@
+"""The flags of the images that `train` learns from, and how these are opened."""
+
+from __future__ import annotations
+
+from absl import flags, logging
+
+TRAIN_IMAGES = flags.DEFINE_multi_string(
+    "train_images",
+    None,
+    "Folder that the names in --train_annotations start from, or synthetic:N for N drawn images; the last one counts, "
+    "or with --train_shares the last ones.",
+)
+TRAIN_ANNOTATIONS = flags.DEFINE_multi_string(
+    "train_annotations",
+    None,
+    "WIDER FACE text, RetinaFace label.txt, COCO JSON, or a glob of TFRecords; as often as --train_images.",
+)
+TRAIN_SHARES = flags.DEFINE_list(
+    "train_shares",
+    None,
+    "Shares of the samples that come from each of several sources, as .7,.3; --train_images and --train_annotations "
+    "are then given once for each, in this order, empty where there is none.",
+)
+TRAIN_LANDMARKS = flags.DEFINE_multi_string(
+    "train_landmarks",
+    None,
+    "A second file whose landmarks are joined to the boxes of --train_annotations; with --train_shares once for each, "
+    "empty for none, or not at all.",
+)
+CATEGORY = flags.DEFINE_string(
+    "category", None, "Name or id of the faces' category in COCO JSON; by default the one that speaks of faces."
+)
+# What each source of training images has of its own.
+SOURCE_FLAGS = (TRAIN_IMAGES, TRAIN_ANNOTATIONS, TRAIN_LANDMARKS)
+ON_BAD_DATA = flags.DEFINE_enum(
+    "on_bad_data", "fail", ["fail", "skip"], "Whether a broken row or image stops the run or is left out and counted."
+)
+
+
+def train_sources() -> list[tuple[str | None, ...]]:
+    """Returns what `SOURCE_FLAGS` say of every source, None for nothing; of several settings the last ones win."""
+    count, given = len(TRAIN_SHARES.value or [None]), []
+    for flag in SOURCE_FLAGS:
+        values = flag.value or []
+        # TFRecords need no folder, drawn images no annotations.
+        if 0 < len(values) < count:
+            raise ValueError(f"`{flag.name}` must be given once for each of {count} shares. Received: {values}")
+        given.append([value or None for value in values[-count:]] or [None] * count)
+    return list(zip(*given))
+
+
+def open_train():
+    """Opens the source, or the sources and their shares, that the flags name."""
+    from data_pipeline import mixture, source
+
+    sources = train_sources()
+    for flag in SOURCE_FLAGS:
+        if len(flag.value or []) > len(sources):
+            logging.warning("of %d --%s the last %d count", len(flag.value), flag.name, len(sources))
+    opened = [
+        source.open(
+            images,
+            annotations,
+            landmarks=landmarks,
+            on_bad_data=ON_BAD_DATA.value,
+            # Beside others only COCO's sources have categories; of one alone it must not be ignored.
+            category=CATEGORY.value if len(sources) == 1 or (annotations or "").endswith(".json") else None,
+        )
+        for images, annotations, landmarks in sources
+    ]
+    if not TRAIN_SHARES.value:
+        return opened[0]
+    try:
+        shares = [float(share) for share in TRAIN_SHARES.value]
+    except ValueError:
+        raise ValueError(f"`train_shares` must be numbers. Received: {','.join(TRAIN_SHARES.value)!r}") from None
+    return mixture.Mixture(opened, shares)
