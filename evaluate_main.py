@@ -1,8 +1,7 @@
 """Measures a model, as `keras_retinaface/cli/evaluate.py` says."""
 
-from absl import app
-
+from keras_retinaface import program
 from keras_retinaface.cli import evaluate
 
 if __name__ == "__main__":
-    app.run(evaluate.main)
+    program.run(evaluate.main)

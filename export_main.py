@@ -1,8 +1,7 @@
 """Exports a model, as `keras_retinaface/cli/export.py` says."""
 
-from absl import app
-
+from keras_retinaface import program
 from keras_retinaface.cli import export
 
 if __name__ == "__main__":
-    app.run(export.main)
+    program.run(export.main)

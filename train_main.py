@@ -1,8 +1,7 @@
 """Trains RetinaFace, as `keras_retinaface/cli/train.py` says."""
 
-from absl import app
-
+from keras_retinaface import program
 from keras_retinaface.cli import train
 
 if __name__ == "__main__":
-    app.run(train.main)
+    program.run(train.main)

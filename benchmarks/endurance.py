@@ -22,6 +22,7 @@ import tqdm
 from absl import app, flags
 
 from benchmarks import process
+from keras_retinaface import program
 from keras_retinaface.inference import detector
 from keras_retinaface.media import image_file, video
 
@@ -90,4 +91,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.run(main)

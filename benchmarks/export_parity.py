@@ -16,6 +16,7 @@ import tensorflow as tf
 from absl import app, flags
 
 from benchmarks import process
+from keras_retinaface import program
 from keras_retinaface.export import tflite
 from keras_retinaface.inference import detector, runtime
 from keras_retinaface.layers import deform_conv
@@ -61,4 +62,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.run(main)

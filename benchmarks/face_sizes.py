@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from absl import app, flags
 
+from keras_retinaface import program
 from keras_retinaface.inference import detector
 from keras_retinaface.media import image_file
 
@@ -95,4 +96,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.run(main)

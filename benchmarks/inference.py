@@ -28,6 +28,7 @@ from absl import app, flags
 
 from benchmarks import process, rivals
 from keras_retinaface import config as config_lib
+from keras_retinaface import program
 from keras_retinaface.inference import detector, runtime
 from keras_retinaface.media import image_file
 
@@ -290,4 +291,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.run(main)

@@ -17,7 +17,7 @@ import time
 import tensorflow as tf
 from absl import app, flags
 
-from keras_retinaface import config
+from keras_retinaface import config, program
 from keras_retinaface.export import tflite
 from keras_retinaface.inference import detector
 from keras_retinaface.media import image_file
@@ -77,4 +77,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.run(main)

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
+from keras_retinaface import program
 from keras_retinaface.mesh import decoder as decoder_module
 
 FLAGS = flags.FLAGS
@@ -59,4 +60,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.run(main)

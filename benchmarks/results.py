@@ -18,6 +18,8 @@ import sys
 
 from absl import app, flags, logging
 
+from keras_retinaface import program
+
 ROOT = pathlib.Path(__file__).parents[1]
 
 _IMAGES = flags.DEFINE_string("images", None, "Folder of WIDER FACE validation images, or of a part of them.")
@@ -162,4 +164,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.run(main)

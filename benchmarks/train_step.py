@@ -20,6 +20,8 @@ import sys
 import numpy as np
 from absl import app, flags, logging
 
+from keras_retinaface import program
+
 _PRESET = flags.DEFINE_string("preset", "mobilenet025", "Our network; the rival has MobileNet-0.25 alone.")
 _RECOMPUTE = flags.DEFINE_bool("recompute", False, "Measure --use_recompute too.")
 _CHANGES = flags.DEFINE_string("changes", "", "Measure these settings of the preset too, as `name=value name=value`.")
@@ -116,4 +118,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.run(main)

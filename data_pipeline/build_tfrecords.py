@@ -18,7 +18,7 @@ from absl import app, flags, logging
 
 from data_pipeline import example, shard, source
 from data_pipeline import record as record_lib
-from keras_retinaface import atomic, output, stopping
+from keras_retinaface import atomic, output, program, stopping
 
 _IMAGES = flags.DEFINE_string("images", None, "Folder that the names in --annotations start from.")
 _ANNOTATIONS = flags.DEFINE_string("annotations", None, "WIDER FACE text, RetinaFace label.txt or COCO JSON.")
@@ -103,4 +103,4 @@ def _run() -> int:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.run(main)

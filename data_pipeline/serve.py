@@ -16,6 +16,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 from data_pipeline import colour, loopback
+from keras_retinaface import program
 
 _DISPATCHER = flags.DEFINE_string("dispatcher", None, "Address of the first server; by default this is the first.")
 _PORT = flags.DEFINE_integer("port", 5000, "Where the first server listens; 0 takes any free port.", 0)
@@ -93,4 +94,4 @@ def guard(host: str) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.run(main)

@@ -14,17 +14,14 @@ import os
 
 import cv2
 import numpy as np
-import tensorflow as tf
 from absl import app, flags, logging
 
-from data_pipeline import dataset, source, target
-from keras_retinaface import atomic, output
+from keras_retinaface import atomic, output, program
 from keras_retinaface import config as config_lib
-from keras_retinaface.geometry import anchor, matcher
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the pictures.")
 _IMAGES = flags.DEFINE_string("images", None, "Folder that the names in --annotations start from.")
-_ANNOTATIONS = flags.DEFINE_string("annotations", None, "What train_main.py takes as --train_annotations.")
+_ANNOTATIONS = flags.DEFINE_string("annotations", None, "What training takes as --train_annotations.")
 _LANDMARKS = flags.DEFINE_string("landmarks", None, "A second file whose landmarks are joined to the boxes.")
 _CATEGORY = flags.DEFINE_string("category", None, "Name or id of the faces' category in COCO JSON.")
 _PRESET = flags.DEFINE_enum("preset", "mobilenet025", sorted(config_lib.PRESETS), "Anchor design.")
@@ -49,6 +46,9 @@ def draw(sample: dict, targets: dict, config: config_lib.Config, panel: int) -> 
     Returns:
         uint8 `[panel, W, 3]`, RGB.
     """
+    # Here and below, so that --help and wrong flags answer without TensorFlow.
+    from keras_retinaface.geometry import anchor, matcher
+
     image = sample["image"]
     scale = panel / image.shape[0]
     image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
@@ -76,6 +76,8 @@ def _draw_faces(image: np.ndarray, sample: dict, scale: float) -> np.ndarray:
 
 
 def _draw_anchors(image: np.ndarray, anchors: np.ndarray, state: np.ndarray, scale: float, stride: int) -> np.ndarray:
+    from keras_retinaface.geometry import matcher
+
     image = (0.6 * image).astype(np.uint8)
     for box in anchors[state == matcher.IGNORED] * scale:
         cv2.circle(image, (int(box[0] + box[2]) // 2, int(box[1] + box[3]) // 2), 1, _DOT, -1)
@@ -118,28 +120,37 @@ def main(argv):
     for flag in (_OUTPUT,) if is_drawn else (_OUTPUT, _ANNOTATIONS):
         if not flag.value:
             raise app.UsageError(f"--{flag.name} must be given")
+    import tensorflow as tf
+
     try:
-        config = _make_config()
-        opened = source.open(_IMAGES.value, _ANNOTATIONS.value, landmarks=_LANDMARKS.value, category=_CATEGORY.value)
-        output.make_folder(_OUTPUT.value, _OUTPUT.name)
-        originals = output.Originals(_find_images())
-        for index in range(_NUM.value):
-            originals.check(_path(index), _OUTPUT.name)
-        samples = dataset.make_samples(config, opened, seed=_SEED.value).take(_NUM.value)
-        for index, sample in enumerate(samples):
-            batch = {key: tensor[None] for key, tensor in sample.items()}
-            targets = target.encode(batch, config.augmentation.image_size, config.anchors)
-            sample, targets = tf.nest.map_structure(lambda tensor: tensor.numpy(), (sample, targets))
-            path = _path(index)
-            with atomic.file(path) as partial:
-                if not cv2.imwrite(str(partial), draw(sample, targets, config, _PANEL.value)[..., ::-1]):
-                    raise OSError(f"{path} cannot be written")
-            logging.info("%s: %s", path, sample["image_name"].decode())
+        _draw_samples(_make_config())
     except (ValueError, OSError, tf.errors.OpError) as error:
         logging.error("%s", error)
         return 1
     return 0
 
 
+def _draw_samples(config: config_lib.Config) -> None:
+    import tensorflow as tf
+
+    from data_pipeline import dataset, source, target
+
+    opened = source.open(_IMAGES.value, _ANNOTATIONS.value, landmarks=_LANDMARKS.value, category=_CATEGORY.value)
+    output.make_folder(_OUTPUT.value, _OUTPUT.name)
+    originals = output.Originals(_find_images())
+    for index in range(_NUM.value):
+        originals.check(_path(index), _OUTPUT.name)
+    samples = dataset.make_samples(config, opened, seed=_SEED.value).take(_NUM.value)
+    for index, sample in enumerate(samples):
+        batch = {key: tensor[None] for key, tensor in sample.items()}
+        targets = target.encode(batch, config.augmentation.image_size, config.anchors)
+        sample, targets = tf.nest.map_structure(lambda tensor: tensor.numpy(), (sample, targets))
+        path = _path(index)
+        with atomic.file(path) as partial:
+            if not cv2.imwrite(str(partial), draw(sample, targets, config, _PANEL.value)[..., ::-1]):
+                raise OSError(f"{path} cannot be written")
+        logging.info("%s: %s", path, sample["image_name"].decode())
+
+
 if __name__ == "__main__":
-    app.run(main)
+    program.run(main)

@@ -17,6 +17,8 @@ import time
 import tqdm
 from absl import app
 
+from keras_retinaface import program
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "runs" / "demo"
 PHOTOS = ROOT / "examples" / "photos"
@@ -79,4 +81,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.run(main)

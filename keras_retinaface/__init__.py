@@ -2,6 +2,8 @@
 
 import importlib
 
+__version__ = "0.2.0"
+
 _CLASSES = {
     "Config": "config",
     "Detector": "inference.detector",
@@ -16,15 +18,20 @@ _MODULES = {
     "unfolding": "weights.norms",
 }
 
-__all__ = sorted([*_CLASSES, *_MODULES])
+__all__ = sorted([*_CLASSES, *_MODULES, "__version__"])
 
 
 def __getattr__(name):
-    if name in _CLASSES:
-        return getattr(importlib.import_module(f"{__name__}.{_CLASSES[name]}"), name)
-    if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{_MODULES[name]}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _CLASSES and name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = importlib.import_module(f"{__name__}.{_CLASSES.get(name) or _MODULES[name]}")
+    except ModuleNotFoundError as error:
+        from keras_retinaface import extras
+
+        said = extras.explain(error, f"{__name__}.{name}")
+        raise ModuleNotFoundError(said or str(error), name=error.name) from error
+    return getattr(module, name) if name in _CLASSES else module
 
 
 def __dir__():

@@ -18,6 +18,9 @@ _TABLE = {
     "atomic": "",
     "output": "",
     "stopping": "",
+    "extras": "",
+    "program": "extras",
+    "__main__": "cli",
     "formats": "",
     "geometry": "",
     "media": "atomic",
@@ -25,13 +28,14 @@ _TABLE = {
     "weights": "config atomic formats layers.layer_name",
     "weights.imagenet": "config atomic formats layers",
     "mesh": "config geometry atomic formats",
+    "mesh.pretrain": "config geometry atomic formats program",
     "network": "config geometry layers weights (mesh)",
-    "inference": "config media weights formats (network) (mesh)",
+    "inference": "config extras media weights formats (network) (mesh)",
     "evaluation": "inference media mesh atomic formats",
     "export": "config geometry inference network layers atomic formats",
     "training": "config atomic media weights layers network inference evaluation",
     "cli": _EVERYTHING,
-    "data_pipeline": "config atomic output stopping formats geometry media.image_file mesh.face_model",
+    "data_pipeline": "config atomic output stopping program formats geometry media.image_file mesh.face_model",
 }
 # Rooms and modules that must load where there is no TensorFlow.
 _WITHOUT_TENSORFLOW = (
@@ -39,6 +43,8 @@ _WITHOUT_TENSORFLOW = (
     "atomic",
     "output",
     "stopping",
+    "extras",
+    "program",
     "formats",
     "media",
     "inference",
@@ -106,8 +112,8 @@ def _row(name):
 
 def _violations(name):
     row = _row(name)
-    if _short(name) == "":  # the door names modules as text
-        return sorted(_imports(name))
+    if _short(name) == "":  # the door names modules as text, and says what to install for them
+        return sorted(set(_imports(name)) - {f"{_LIBRARY}.extras"})
     assert row is not None, f"{name} stands in no room of the table"
     if _TABLE[row] == _EVERYTHING:
         return []
@@ -167,7 +173,7 @@ for name in {[_LIBRARY, *wanted]}:
 def test_flags_and_print_stay_in_commands():
     for name, path in _modules().items():
         text = path.read_text(encoding="utf-8")
-        if _is_in(_short(name), "cli") or '__name__ == "__main__"' in text:
+        if _is_in(_short(name), "cli") or _short(name) == "program" or '__name__ == "__main__"' in text:
             continue
         tree = ast.parse(text)
         calls = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and hasattr(node.func, "id")}

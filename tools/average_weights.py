@@ -18,6 +18,7 @@ import numpy as np
 from absl import app, flags, logging
 
 from keras_retinaface import config as config_lib
+from keras_retinaface import program
 
 _OUTPUT = flags.DEFINE_string("output", None, "The .npz to write.", required=True)
 _SHARES = flags.DEFINE_list(
@@ -95,4 +96,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.run(main)

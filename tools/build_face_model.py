@@ -15,6 +15,7 @@ import trimesh
 from absl import app, flags, logging
 
 from data_pipeline import rasterize
+from keras_retinaface import program
 from keras_retinaface.mesh import face_model
 from tools import decimation
 
@@ -299,4 +300,4 @@ def _rotation(pitch, yaw):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.run(main)

@@ -15,6 +15,7 @@ import numpy as np
 import tqdm
 from absl import app, flags
 
+from keras_retinaface import program
 from keras_retinaface.evaluation import annotation
 from keras_retinaface.media import image_file
 from keras_retinaface.weights import arrays
@@ -112,4 +113,4 @@ def main(argv):
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["model", "images", "annotations", "output"])
-    app.run(main)
+    program.run(main)

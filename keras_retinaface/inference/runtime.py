@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from keras_retinaface import config as config_lib
+from keras_retinaface import extras
 from keras_retinaface.inference import fork, pool, tflite_check
 
 KINDS = "a preset with shipped weights, a workdir, a .keras file, a .tflite file or a SavedModel directory"
@@ -127,6 +128,7 @@ def open_model(
         ValueError: if the model is of no known kind or cannot be read, has no dense head when one is wanted, or is an
             export and `detection` asks for voting, which an export fixes.
         RuntimeError: if it needs TensorFlow in a process forked from one where TensorFlow ran.
+        ModuleNotFoundError: if it needs TensorFlow and there is none; says how it is installed.
     """
     if not isinstance(model, (str, pathlib.Path)):
         fork.check()
@@ -140,6 +142,8 @@ def open_model(
     if path.suffix == ".tflite":
         return LiteRtRuntime(str(path), num_threads)
     fork.check()
+    if num_threads or (path / "saved_model.pb").is_file():
+        extras.require("tensorflow", "this kind of model")
     if num_threads:
         _set_tensorflow_threads(num_threads)
     if (path / "saved_model.pb").is_file():
@@ -155,6 +159,7 @@ def load_keras(model: str | pathlib.Path):
         RuntimeError: in a process forked from one where TensorFlow ran.
     """
     fork.check()
+    extras.require("tensorflow", "a Keras model")
     from keras_retinaface.weights import shipped
 
     path = pathlib.Path(model)

@@ -18,6 +18,7 @@ import scipy.sparse.linalg
 import tensorflow as tf
 from absl import app, flags, logging
 
+from keras_retinaface import program
 from keras_retinaface.mesh import decoder as decoder_module
 from keras_retinaface.mesh import face_model
 
@@ -181,4 +182,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.run(main)
