@@ -17,7 +17,7 @@ from absl import app, flags
 
 from benchmarks import process
 from keras_retinaface import program
-from keras_retinaface.export import tflite
+from keras_retinaface.export import saved_model, tflite
 from keras_retinaface.inference import detector, runtime
 from keras_retinaface.layers import deform_conv
 from keras_retinaface.media import image_file
@@ -36,7 +36,7 @@ def convert(model, image_size: tuple[int, int]) -> bytes:
         return network(tf.cast(image, tf.float32), training=False)
 
     with deform_conv.only_gathers(model), tempfile.TemporaryDirectory() as folder:
-        options = tflite.SAVE_OPTIONS
+        options = saved_model.SAVE_OPTIONS
         tf.saved_model.save(tf.Module(), folder, signatures={"raw": tflite.freeze(run)}, options=options)
         return tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["raw"]).convert()
 

@@ -97,16 +97,16 @@ def export_once(name: Name, size, score_threshold: float) -> str:
     detection = config_lib.Detection(score_threshold=score_threshold, voting_iou=name.voting_iou)
     path = _export_path(name, size, detection)
     if not path.exists():
-        from keras_retinaface.export import tflite
+        from keras_retinaface.export import saved_model, tflite
 
         path.parent.mkdir(parents=True, exist_ok=True)
         model = runtime.load_keras(name.model)
         if name.form == "SavedModel":
-            tflite.saved_model(model, path, detection)
+            saved_model.write(model, path, detection)
         else:
             photos = [image_file.read(file) for file in image_file.find(_CALIBRATION_IMAGES.value)]
             kind = _TFLITE[name.form]
-            tflite.tflite(model, path, detection, image_size=size, quantize=kind, calibration_images=photos)
+            tflite.write(model, path, detection, image_size=size, quantize=kind, calibration_images=photos)
     return str(path)
 
 

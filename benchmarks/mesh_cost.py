@@ -47,7 +47,7 @@ def main(argv):
             serve = serving.make(model, detection, 1).get_concrete_function()
             result[f"{name}_operations"] = len(serve.graph.as_graph_def().node)
             path = pathlib.Path(folder) / f"{name}.tflite"
-            tflite.tflite(model, path, detection, image_size=_SIZE)
+            tflite.write(model, path, detection, image_size=_SIZE)
             result[f"{name}_tflite_bytes"] = path.stat().st_size
     image = image_file.read(_PHOTO)
     runs = {name: detector.Detector(model) for name, model in models.items()}

@@ -43,5 +43,5 @@ def light_model(tmp_path_factory):
     from keras_retinaface.network import model as model_lib
 
     path = tmp_path_factory.mktemp("light_model") / "retinaface.tflite"
-    tflite.tflite(model_lib.RetinaFace.from_preset("mobilenet025"), path, config.Detection(), image_size=(240, 320))
+    tflite.write(model_lib.RetinaFace.from_preset("mobilenet025"), path, config.Detection(), image_size=(240, 320))
     return path

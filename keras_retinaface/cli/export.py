@@ -71,7 +71,7 @@ _COLUMNS = (
 
 def export_all() -> dict[str, dict]:
     """Writes what the flags ask for; returns the parity of each file."""
-    from keras_retinaface.export import tflite
+    from keras_retinaface.export import parity, saved_model, tflite
 
     detection = config_lib.Detection(
         _SCORE_THRESHOLD.value, _IOU_THRESHOLD.value, _MAX_FACES.value, voting_iou=_VOTING_IOU.value
@@ -84,13 +84,13 @@ def export_all() -> dict[str, dict]:
         raise ValueError(f"--parity_images={_PARITY_IMAGES.value}: no images there")
     written = []
     if _SAVED_MODEL.value:
-        tflite.saved_model(model, folder / "saved_model", detection)
+        saved_model.write(model, folder / "saved_model", detection)
         written.append(folder / "saved_model")
     if _TFLITE.value:
         calibration = []
         if _QUANTIZE.value == "int8":
             calibration = [image_file.read(path) for path in image_file.find(_CALIBRATION_IMAGES.value)]
-        tflite.tflite(
+        tflite.write(
             model,
             folder / "retinaface.tflite",
             detection,
@@ -103,7 +103,7 @@ def export_all() -> dict[str, dict]:
         written.append(folder / "retinaface.tflite")
     reports = {}
     for path in written:
-        reports[path.name] = {**tflite.parity(model, path, detection, photos), "megabytes": _size(path) / 1e6}
+        reports[path.name] = {**parity.measure(model, path, detection, photos), "megabytes": _size(path) / 1e6}
     return reports
 
 

@@ -1,8 +1,7 @@
-"""Writes SavedModel and TFLite files with decoding and non-maximum suppression inside, and measures their parity."""
+"""Writes TFLite files of built-in ops, with decoding and non-maximum suppression inside, for images of fixed sizes."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import pathlib
 import tempfile
@@ -15,10 +14,9 @@ from tensorflow.python.framework import convert_to_constants
 
 from keras_retinaface import atomic
 from keras_retinaface import config as config_lib
-from keras_retinaface.export import byte_input, channel_ranges, int8
+from keras_retinaface.export import byte_input, channel_ranges, int8, saved_model
 from keras_retinaface.formats import tflite_file
-from keras_retinaface.geometry import encoded_image
-from keras_retinaface.inference import detector, runtime, saved_model_file
+from keras_retinaface.inference import detector
 from keras_retinaface.layers import deform_conv
 from keras_retinaface.network import serving
 
@@ -29,51 +27,9 @@ SIGNATURES = {(480, 640): "vga", (720, 1280): "hd", (1080, 1920): "full_hd"}
 # no time, and there much of its error is made. Of the heads the scores, because 256 places make equals of faces.
 FLOAT_LAYERS = ("subtract_mean", "stage1_0*", "stage1_1*", "stage1_2*", "class_*")
 _LICENCE = "Apache-2.0"
-# What is exported is not trained any more, and tracing the gradients of deformable convolutions takes minutes.
-SAVE_OPTIONS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
 
 
-def saved_model(
-    model,
-    path: str | os.PathLike,
-    detection: config_lib.Detection,
-    *,
-    max_pixels: int = encoded_image.MAX_PIXELS,
-) -> None:
-    """Writes a SavedModel that takes any batch, height and width; it replaces `path` whole or not at all.
-
-    Args:
-        model: a RetinaFace.
-        path: of the directory.
-        detection: thresholds and limits, fixed in the export.
-        max_pixels: height times width of the largest file that `serve_jpeg` decodes.
-
-    Signatures: `serving_default` takes `image` uint8 `[B, H, W, 3]`, RGB; `serve_jpeg` takes `image_bytes` string
-    `[B]`, JPEG or PNG files of any mix of sizes, turns them upright (EXIF, as `Detector` does) and pads them to the
-    largest. Both give what `decoding.decode` gives, in each upright image's own pixels; `serve_jpeg` also `is_broken`
-    bool `[B]`, for files that could not be read, or are too large, and have no faces.
-
-    Raises:
-        ValueError: if `max_pixels` is not positive.
-    """
-    if max_pixels < 1:
-        raise ValueError(f"`max_pixels` must be 1 or more. Received: max_pixels={max_pixels}")
-    serve = serving.make(model, detection, batch_size=None)
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
-    def serve_jpeg(image_bytes):
-        images, is_broken = serving.decode_padded(image_bytes, max_pixels)
-        outputs = serve(images)
-        # A blank image has no face; but that is what a network says, and this is what callers count on.
-        outputs = {name: tf.where(_like(is_broken, rows), tf.zeros_like(rows), rows) for name, rows in outputs.items()}
-        return {**outputs, "is_broken": is_broken}
-
-    with atomic.folder(path) as partial:
-        _save(model, partial, {"serving_default": serve, "serve_jpeg": serve_jpeg})
-        saved_model_file.seal(partial)
-
-
-def tflite(
+def write(
     model,
     path: str | os.PathLike,
     detection: config_lib.Detection,
@@ -135,7 +91,8 @@ def _convert(model, detection, image_size, quantize, samples, float_layers) -> b
         serve = freeze(serving.make(model, detection, batch_size=1, image_size=image_size, network=network))
     with tempfile.TemporaryDirectory() as folder:
         # Only a converter that starts from a SavedModel keeps the names of inputs and outputs.
-        tf.saved_model.save(tf.Module(), folder, signatures={"serving_default": serve}, options=SAVE_OPTIONS)
+        signatures = {"serving_default": serve}
+        tf.saved_model.save(tf.Module(), folder, signatures=signatures, options=saved_model.SAVE_OPTIONS)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         if quantize == "int8":
@@ -170,65 +127,6 @@ def _metadata(detection, sizes: dict, quantize: str, licence: str) -> dict:
     }
 
 
-def parity(model, path: str | os.PathLike, detection: config_lib.Detection, images: Sequence[np.ndarray]) -> dict:
-    """Runs an exported model beside the Keras model on the same pixels and returns the largest differences.
-
-    Args:
-        model: the RetinaFace that was exported.
-        path: of the SavedModel or `.tflite` file.
-        detection: what it was exported with.
-        images: uint8 `[H, W, 3]`, RGB; fitted into every one of the export's sizes where those are fixed.
-
-    Returns:
-        `images`; `faces` and `faces_exported`, how many faces each found; `unmatched`, faces of either without a
-        partner in the other (overlap under one half); `box` and `landmark`, pixels, and `score`: the largest
-        differences over the partners; `box_mean` and so on: the mean over faces of a face's largest difference.
-    """
-    exported = runtime.open_model(str(path), dataclasses.replace(detection, voting_iou=0.0))  # the export votes itself
-    reference = runtime.KerasRuntime(model, detection)
-    report = {"images": len(images), "faces": 0, "faces_exported": 0, "unmatched": 0}
-    differences = {"box": [], "landmark": [], "score": []}
-    for image in images:
-        for size in exported.image_sizes or [None]:
-            fitted = image if size is None else detector.letterbox(image, size)[0]
-            _compare(*(_first(run.run(fitted[None])) for run in (reference, exported)), report, differences)
-    for name, values in differences.items():
-        report[name], report[f"{name}_mean"] = float(max(values, default=0.0)), float(np.mean(values or [0.0]))
-    return report
-
-
-def _first(outputs: dict) -> dict:
-    count = int(outputs["count"][0])
-    return {name: np.asarray(outputs[name][0][:count]) for name in ("boxes", "scores", "landmarks")}
-
-
-def _compare(ours: dict, theirs: dict, report: dict, differences: dict) -> None:
-    report["faces"] += len(ours["boxes"])
-    report["faces_exported"] += len(theirs["boxes"])
-    free = set(range(len(theirs["boxes"])))
-    for index, box in enumerate(ours["boxes"]):
-        overlaps = {other: _iou(box, theirs["boxes"][other]) for other in free}
-        best = max(overlaps, key=overlaps.get, default=None)
-        if best is None or overlaps[best] < 0.5:
-            report["unmatched"] += 1
-            continue
-        free.discard(best)
-        for name, key in (("box", "boxes"), ("landmark", "landmarks"), ("score", "scores")):
-            differences[name].append(float(np.max(np.abs(ours[key][index] - theirs[key][best]))))
-    report["unmatched"] += len(free)
-
-
-def _iou(box: np.ndarray, other: np.ndarray) -> float:
-    size = np.maximum(np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2]), 0.0)
-    union = np.prod(box[2:] - box[:2]) + np.prod(other[2:] - other[:2]) - np.prod(size)
-    return float(np.prod(size) / union) if union > 0 else 0.0
-
-
-def _like(flags: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-    """Reshapes `[B]` so that it broadcasts against `[B, ...]`."""
-    return tf.reshape(flags, [-1] + [1] * (rows.shape.rank - 1))
-
-
 def freeze(function):
     """Turns variables into constants: TensorFlow 2.21 cannot calibrate a graph that reads variables.
 
@@ -244,10 +142,3 @@ def freeze(function):
         return dict(zip(names, frozen(image)))
 
     return serve
-
-
-def _save(model, path: str | os.PathLike, signatures: dict) -> None:
-    module = tf.Module()
-    module.model = model.detector()  # keeps the variables that the signatures capture
-    functions = {name: function.get_concrete_function() for name, function in signatures.items()}
-    tf.saved_model.save(module, str(path), signatures=functions, options=SAVE_OPTIONS)

@@ -21,7 +21,7 @@ _BLOCK = "import sys; sys.modules.update(dict.fromkeys(['tensorflow', 'keras', '
 @pytest.fixture(scope="module")
 def tflite_path(tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "retinaface.tflite"
-    tflite.tflite(model_lib.RetinaFace.from_preset("mobilenet025"), path, config_lib.Detection(), image_size=(480, 640))
+    tflite.write(model_lib.RetinaFace.from_preset("mobilenet025"), path, config_lib.Detection(), image_size=(480, 640))
     return path
 
 

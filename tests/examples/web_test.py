@@ -54,7 +54,7 @@ def test_the_page_finds_what_python_finds(chromium, photos, tmp_path):
     site = tmp_path / "site"
     shutil.copytree(WEB, site, ignore=shutil.ignore_patterns("node_modules", "*.tflite"))
     (site / "node_modules").symlink_to(NODE_MODULES)
-    tflite.tflite(
+    tflite.write(
         model_lib.RetinaFace.from_preset("mobilenet025"),
         site / "retinaface.tflite",
         config_lib.Detection(),

@@ -33,7 +33,7 @@ def test_a_model_whose_means_are_no_bytes_is_called_as_it_is():
 
 
 def test_an_export_turns_bytes_into_floats_right_before_the_first_convolution(detector, tmp_path):
-    tflite.tflite(detector, tmp_path / "faces.tflite", config.Detection(), image_size=(64, 96))
+    tflite.write(detector, tmp_path / "faces.tflite", config.Detection(), image_size=(64, 96))
     kind = tf.lite.experimental.OpResolverType.BUILTIN_REF
     interpreter = tf.lite.Interpreter(str(tmp_path / "faces.tflite"), experimental_op_resolver_type=kind)
     operations = [operation["op_name"] for operation in interpreter._get_ops_details()]

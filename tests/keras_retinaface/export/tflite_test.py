@@ -1,4 +1,4 @@
-"""Export as a whole: the same faces from Keras, SavedModel, TFLite and LiteRT without TensorFlow."""
+"""The same faces from Keras, from a `.tflite` file, and from LiteRT without TensorFlow."""
 
 import json
 import os
@@ -7,54 +7,19 @@ import subprocess
 import sys
 from concurrent import futures
 
-import cv2
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from keras_retinaface import config as config_lib
-from keras_retinaface.export import tflite
+from keras_retinaface.export import parity, tflite
 from keras_retinaface.formats import tflite_file
 from keras_retinaface.inference import detector, runtime
-from keras_retinaface.media import image_file
-from keras_retinaface.network import model as model_lib
-from tests import pictures
 
 DETECTION = config_lib.Detection()
 
 
-@pytest.fixture(scope="module")
-def model():
-    return model_lib.RetinaFace.from_preset("mobilenet025_public")
-
-
-@pytest.fixture(scope="module")
-def tflite_path(model, tmp_path_factory):
-    path = tmp_path_factory.mktemp("export") / "retinaface.tflite"
-    tflite.tflite(model, path, DETECTION, image_size=(480, 640))
-    return path
-
-
-@pytest.fixture
-def images(photos):
-    return [image_file.read(photos / name) for name in ("astronaut.png", "solvay1927.jpg")]
-
-
-@pytest.fixture
-def crowd(images):
-    """A photo without a face, one with 1, one with 29 and one with over 200."""
-    astronaut, solvay = images
-    many = cv2.resize(np.tile(solvay, (3, 3, 1)), (1280, 576), interpolation=cv2.INTER_AREA)
-    return [np.ascontiguousarray(astronaut[256:]), astronaut, solvay, many]
-
-
-def _check(report, at_least=20):
-    assert report["faces"] == report["faces_exported"] > at_least and report["unmatched"] == 0
-    assert report["box"] < 0.5 and report["landmark"] < 0.5 and report["score"] < 1e-3
-
-
-def test_tflite_equals_keras(model, tflite_path, images):
-    _check(tflite.parity(model, tflite_path, DETECTION, images))
+def test_tflite_equals_keras(model, tflite_path, images, check_parity):
+    check_parity(parity.measure(model, tflite_path, DETECTION, images))
 
 
 def test_tflite_holds_only_built_in_ops(tflite_path):
@@ -139,66 +104,9 @@ def test_a_detector_pickles_as_its_arguments(tflite_path, model, images):
 
 
 @pytest.mark.slow
-def test_saved_model_equals_keras(model, crowd, tmp_path):
-    path = tmp_path / "saved_model"
-    tflite.saved_model(model, path, DETECTION)
-    # At its full size the third shows a shoe that passes for a face, beside its 29.
-    for image, at_least, at_most in zip(crowd, (0, 1, 29, 200), (0, 1, 30, 300)):
-        report = tflite.parity(model, path, DETECTION, [image])
-        assert at_least <= report["faces"] <= at_most
-        _check(report, at_least - 1)
-    # Writing again replaces it, and leaves nothing beside it.
-    tflite.saved_model(model, path, DETECTION)
-    assert [p.name for p in tmp_path.iterdir()] == ["saved_model"]
-
-
-@pytest.fixture(scope="module")
-def serve_jpeg(model, tmp_path_factory):
-    path = tmp_path_factory.mktemp("export") / "saved_model"
-    tflite.saved_model(model, path, DETECTION)
-    loaded = tf.saved_model.load(str(path))
-    yield loaded.signatures["serve_jpeg"]
-    del loaded
-
-
-@pytest.mark.slow
-def test_encoded_images_of_any_mix_and_broken_ones_are_one_batch(serve_jpeg, photos):
-    names = ("astronaut.png", "solvay1927.jpg", "tfjs_three_people.jpg")
-    files = [(photos / name).read_bytes() for name in names]
-    # No image at all, nothing, the header of one, one that ends halfway.
-    broken = [b"no image", b"", files[1][:20], files[2][: len(files[2]) // 2]]
-    found = serve_jpeg(image_bytes=tf.constant([files[0], broken[0], files[1], *broken[1:], files[2]]))
-    is_broken = [False, True, False, True, True, True, False]
-    np.testing.assert_array_equal(found["is_broken"], is_broken)
-    np.testing.assert_array_equal(found["count"], [1, 0, 30, 0, 0, 0, 3])  # 29 faces and a shoe
-    for name in ("boxes", "scores", "landmarks"):
-        assert not np.any(found[name].numpy()[is_broken])
-    # Padded to the largest of the batch, an image's faces stay where they are.
-    alone = serve_jpeg(image_bytes=tf.constant([files[0]]))
-    np.testing.assert_allclose(found["boxes"][0], alone["boxes"][0], atol=0.1)
-    only_broken = serve_jpeg(image_bytes=tf.constant(broken[:1]))
-    assert only_broken["count"] == 0 and bool(only_broken["is_broken"])
-
-
-@pytest.mark.slow
-def test_photos_of_every_orientation_have_the_faces_that_detection_finds(model, serve_jpeg, photos):
-    astronaut = image_file.read(photos / "astronaut.png")[:300, 60:400]
-    files = [pictures.turned(astronaut, number, quality=95) for number in pictures.ORIENTATIONS]
-    files += [pictures.turned(astronaut, number, "PNG", ">") for number in pictures.ORIENTATIONS]
-    found = serve_jpeg(image_bytes=tf.constant(files))
-    reference = detector.Detector(model)
-    for row, content in enumerate(files):
-        (face,) = reference.detect(image_file.decode(content, "photo"))
-        assert found["count"][row] == 1
-        np.testing.assert_allclose(found["boxes"][row, 0], face.box, atol=0.05)
-        np.testing.assert_allclose(found["landmarks"][row, 0], face.landmarks, atol=0.05)
-        np.testing.assert_allclose(found["scores"][row, 0], face.score, atol=1e-4)
-
-
-@pytest.mark.slow
-def test_several_sizes_share_their_weights(model, crowd, tflite_path, tmp_path):
+def test_several_sizes_share_their_weights(model, crowd, tflite_path, tmp_path, check_parity):
     path = tmp_path / "sizes.tflite"
-    tflite.tflite(model, path, DETECTION, image_size=[(480, 640), (720, 1280), (192, 320)])
+    tflite.write(model, path, DETECTION, image_size=[(480, 640), (720, 1280), (192, 320)])
     assert path.stat().st_size < 1.5 * tflite_path.stat().st_size
     said = tflite_file.read_metadata(path)
     assert said["signatures"] == {
@@ -207,7 +115,7 @@ def test_several_sizes_share_their_weights(model, crowd, tflite_path, tmp_path):
         "s320x192": {"height": 192, "width": 320},
     }
     assert (said["score_threshold"], said["labels"], said["quantization"]) == (0.5, ["face"], "none")
-    _check(tflite.parity(model, path, DETECTION, crowd), 229)
+    check_parity(parity.measure(model, path, DETECTION, crowd), 229)
     # The detector takes the size that holds the picture: at 640 x 480 the crowd's faces are too small to find.
     found_by = detector.Detector(str(path))
     serial = [_numbers(found_by.detect(image)) for image in crowd]
@@ -221,8 +129,8 @@ def test_several_sizes_share_their_weights(model, crowd, tflite_path, tmp_path):
 @pytest.mark.parametrize(("quantize", "score", "size"), [("float16", 0.01, 0.6), ("int8", 0.2, 0.6)])
 def test_quantised_models_find_the_same_faces(model, images, tflite_path, tmp_path, quantize, score, size):
     path = tmp_path / "small.tflite"
-    tflite.tflite(model, path, DETECTION, image_size=(480, 640), quantize=quantize, calibration_images=images)
-    report = tflite.parity(model, path, DETECTION, images)
+    tflite.write(model, path, DETECTION, image_size=(480, 640), quantize=quantize, calibration_images=images)
+    report = parity.measure(model, path, DETECTION, images)
     assert report["faces"] > 20 and report["unmatched"] <= 1 and report["score"] < score
     assert report["box_mean"] < 2 and report["landmark_mean"] < 2
     assert path.stat().st_size < size * tflite_path.stat().st_size
@@ -256,7 +164,7 @@ def test_layers_stay_in_float_on_request(model, images, tmp_path):
 
     path = tmp_path / "mixed.tflite"
     arguments = {"image_size": (96, 128), "quantize": "int8", "calibration_images": images}
-    tflite.tflite(model, path, DETECTION, float_layers=["box_P3"], **arguments)
+    tflite.write(model, path, DETECTION, float_layers=["box_P3"], **arguments)
     bare = interpreter.Interpreter(
         model_path=str(path), experimental_op_resolver_type=interpreter.OpResolverType.BUILTIN_REF
     )
@@ -268,23 +176,23 @@ def test_layers_stay_in_float_on_request(model, images, tmp_path):
     ]
     assert floats == [[1, 12, 16, 8]]
     with pytest.raises(ValueError, match=r"`float_layers` must match layers of the network. Received: \['box_P9'\]"):
-        tflite.tflite(model, path, DETECTION, float_layers=["box_P9"], **arguments)
+        tflite.write(model, path, DETECTION, float_layers=["box_P9"], **arguments)
     with pytest.raises(ValueError, match=r"must match layers of the network. Received: \['bax_\*'\], which match none"):
-        tflite.tflite(model, path, DETECTION, float_layers=["box_P3", "bax_*"], **arguments)
+        tflite.write(model, path, DETECTION, float_layers=["box_P3", "bax_*"], **arguments)
 
 
 @pytest.mark.parametrize("quantize", ["none", "int8"])
-def test_an_export_votes(model, crowd, tmp_path, quantize):
+def test_an_export_votes(model, crowd, tmp_path, quantize, check_parity):
     path = tmp_path / "voting.tflite"
     voting = config_lib.Detection(voting_iou=0.5)
     images = crowd[:3]
-    tflite.tflite(model, path, voting, image_size=(480, 640), quantize=quantize, calibration_images=images)
-    report = tflite.parity(model, path, voting, images)
+    tflite.write(model, path, voting, image_size=(480, 640), quantize=quantize, calibration_images=images)
+    report = parity.measure(model, path, voting, images)
     assert tflite_file.read_metadata(path)["voting_iou"] == 0.5
     if quantize == "none":
-        _check(report)
+        check_parity(report)
         # The boxes are others than those of the best candidates.
-        assert tflite.parity(model, path, DETECTION, images)["box"] > 0.5
+        assert parity.measure(model, path, DETECTION, images)["box"] > 0.5
     else:
         assert report["faces"] > 20 and report["unmatched"] <= 1 and report["box_mean"] < 2
         # No further way in and out, as without voting: a box that is rounded before it votes lies on a grid.
@@ -295,7 +203,7 @@ def test_an_export_votes(model, crowd, tmp_path, quantize):
 
 def test_thresholds_of_the_export_hold(model, tmp_path, images):
     path = tmp_path / "strict.tflite"
-    tflite.tflite(model, path, config_lib.Detection(max_faces=5), image_size=(480, 640))
+    tflite.write(model, path, config_lib.Detection(max_faces=5), image_size=(480, 640))
     faces = detector.Detector(str(path), num_threads=2).detect(images[1])
     assert len(faces) == 5
     assert all(0 <= face.box[0] < images[1].shape[1] for face in faces)
@@ -303,7 +211,7 @@ def test_thresholds_of_the_export_hold(model, tmp_path, images):
 
 def test_wrong_arguments_are_named(model, tmp_path):
     with pytest.raises(ValueError, match="`quantize` must be one of .* Received: quantize='int4'"):
-        tflite.tflite(model, tmp_path / "a", DETECTION, image_size=(64, 64), quantize="int4")
+        tflite.write(model, tmp_path / "a", DETECTION, image_size=(64, 64), quantize="int4")
     with pytest.raises(ValueError, match="`calibration_images` must name at least one image"):
-        tflite.tflite(model, tmp_path / "a", DETECTION, image_size=(64, 64), quantize="int8")
+        tflite.write(model, tmp_path / "a", DETECTION, image_size=(64, 64), quantize="int8")
     assert not list(tmp_path.iterdir())

@@ -19,9 +19,9 @@ from keras_retinaface.inference import runtime
 
 model, kind, folder = RetinaFace.from_preset("mobilenet025"), *sys.argv[1:]
 if kind == "saved_model":
-    from keras_retinaface.export import tflite
+    from keras_retinaface.export import saved_model
 
-    tflite.saved_model(model, folder, config.Detection())
+    saved_model.write(model, folder, config.Detection())
     model = folder
 opened = runtime.open_model(model, config.Detection())
 sizes = np.random.RandomState(0).randint(64, 200, (240, 2))

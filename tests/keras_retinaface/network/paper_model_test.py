@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_retinaface import config as config_lib
-from keras_retinaface.export import tflite
+from keras_retinaface.export import parity, saved_model, tflite
 from keras_retinaface.geometry import anchor
 from keras_retinaface.layers import backbone, deform_conv
 from keras_retinaface.network import cost, model
@@ -200,11 +200,11 @@ def test_exports_find_what_the_model_finds(tmp_path, photos):
     retinaface = _small()
     detection = config_lib.Detection(score_threshold=0.5, max_faces=20)
     image = cv2.cvtColor(cv2.imread(str(photos / "astronaut.png")), cv2.COLOR_BGR2RGB)[:160, :192]
-    tflite.saved_model(retinaface, tmp_path / "saved_model", detection)
-    tflite.tflite(retinaface, tmp_path / "model.tflite", detection, image_size=(160, 192))
+    saved_model.write(retinaface, tmp_path / "saved_model", detection)
+    tflite.write(retinaface, tmp_path / "model.tflite", detection, image_size=(160, 192))
     assert {layer.sampler for layer in retinaface.layers if isinstance(layer, deform_conv.DeformableConv2D)} == {"auto"}
     for name in ("saved_model", "model.tflite"):
-        report = tflite.parity(retinaface, tmp_path / name, detection, [image])
+        report = parity.measure(retinaface, tmp_path / name, detection, [image])
         assert report["faces"] == report["faces_exported"] > 0
         assert report["unmatched"] == 0
         assert report["score"] < 1e-4
