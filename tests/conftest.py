@@ -17,6 +17,18 @@ from absl import flags
 # Scripts are programs of their own, and several call a flag `--output`; in this one process they must not collide.
 flags.Flag.__init__ = functools.partialmethod(flags.Flag.__init__, allow_override=True)
 
+
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="Run tests of minutes too, as CI does.")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--long"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="takes minutes: ./run test --long, as CI does"))
+
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 

@@ -109,7 +109,10 @@ def _contents(folder):
     return found
 
 
-@pytest.mark.parametrize("make", [_detect_images, _detect_film, _evaluate, _export, _build_tfrecords, _train])
+@pytest.mark.parametrize(
+    "make",
+    [_detect_images, _detect_film, _evaluate, pytest.param(_export, marks=pytest.mark.long), _build_tfrecords, _train],
+)
 def test_killed_and_started_again(make, inputs, request, tmp_path):
     if make is _train and _NUM_MOMENTS < _MANY:
         pytest.skip("KILL_MOMENTS=20 kills trainings too")

@@ -47,6 +47,7 @@ def _assert_same_curve(workdir, one):
                 np.testing.assert_allclose(values[name], others[name], atol=1e-5, err_msg=name)
 
 
+@pytest.mark.long
 def test_two_devices_train_as_one(folder, one, tmp_path):
     code = (
         "import sys\n"
@@ -89,6 +90,7 @@ def _start_workers(folder, tmp_path, *flags):
     return processes, logs
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not keras.__version__.startswith("2."), reason="Keras 3 cannot fit under several workers")
 def test_two_workers_train_as_one_though_one_is_killed(folder, one, tmp_path):
     processes, logs = _start_workers(folder, tmp_path, f"--worker_timeout={_TIMEOUT}")

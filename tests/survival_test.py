@@ -59,6 +59,7 @@ def disk(tmp_path):
     subprocess.run(["umount", "-l", str(path)], check=False)
 
 
+@pytest.mark.long
 def test_killed_and_starved_ends_as_if_nothing_had_been(folder, whole, disk, tmp_path):
     (path, set_size), log = disk, tmp_path / "log"
     workdir = path / "run"

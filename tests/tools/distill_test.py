@@ -25,6 +25,7 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn():
     assert found["loss"] == pytest.approx(found["maps"]) and found["maps"] > 0  # seen through random layers
 
 
+@pytest.mark.long
 def test_a_student_learns_and_its_teacher_does_not():
     teacher = model_lib.RetinaFace.from_preset("mobilenet025")
     photo = np.full((64, 64, 3), 120, np.uint8)
@@ -52,6 +53,7 @@ def test_photos_are_cut_and_padded_with_the_mean():
     assert not np.allclose(batch[0], batch[1])
 
 
+@pytest.mark.long
 def test_the_command_writes_weights_of_the_preset_and_goes_on_from_them(tmp_path):
     distill.FLAGS.mark_as_parsed()
     files = {"images": "examples/photos", "workdir": str(tmp_path), "output": str(tmp_path / "student.npz")}

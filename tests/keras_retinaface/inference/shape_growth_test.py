@@ -32,7 +32,9 @@ for index, (height, width) in enumerate(sizes):
 """
 
 
-@pytest.mark.parametrize("kind", ["keras", "saved_model"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("keras", marks=pytest.mark.long), pytest.param("saved_model", marks=pytest.mark.long)]
+)
 @pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="memory is read as Linux tells it")
 def test_memory_is_flat_over_ever_new_sizes(tmp_path, kind):
     command = [sys.executable, "-c", _CHILD, kind, str(tmp_path / "saved_model")]

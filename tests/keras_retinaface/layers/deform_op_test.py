@@ -195,7 +195,7 @@ print(peak() - before)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ru_maxrss has other units elsewhere")
 @pytest.mark.parametrize("sampler", ["gather", "sparse"])
 def test_memory_is_bounded_by_the_tile(sampler):
