@@ -14,7 +14,7 @@ _FOLDERS = ("keras_retinaface", "data_pipeline", "tools", "examples", "benchmark
 _CODE = """
 import json, os, runpy, sys, tempfile, traceback
 import tensorflow, keras
-import data_pipeline.dataset, data_pipeline.source, keras_retinaface.export.tflite
+import data_pipeline.dataset, data_pipeline.source, keras_retinaface.export.tflite, keras_retinaface.mesh.dense_loss
 told = {}
 for command in json.load(sys.stdin):
     with tempfile.TemporaryFile("w+") as out:
