@@ -43,7 +43,10 @@ def make(
     height, width = image_size or (None, None)
     called = model if has_dense else model.detector()
 
-    @tf.function(input_signature=[tf.TensorSpec([batch_size, height, width, 3], tf.uint8, name="image")])
+    # Nothing in it branches on a tensor in Python, and rewriting its source took most of the first face's time.
+    spec = tf.TensorSpec([batch_size, height, width, 3], tf.uint8, name="image")
+
+    @tf.function(input_signature=[spec], autograph=False)
     def serve(image):
         outputs = network(image) if network else called(tf.cast(image, tf.float32), training=False)
         size = image_size or tf.shape(image)[1:3]
