@@ -217,7 +217,9 @@ def _work(line, job: job_lib.Job, num_threads: int) -> None:
         try:
             outcomes = job.run(task.items)
         except BaseException as error:
-            outcomes = [job_lib.broken(item.name, f"{item.name}: {type(error).__name__}: {error}") for item in task.items]
+            outcomes = [
+                job_lib.broken(item.name, f"{item.name}: {type(error).__name__}: {error}") for item in task.items
+            ]
         with lock, contextlib.suppress(OSError):
             line.send(("done", task.batch, task.place, outcomes))
 

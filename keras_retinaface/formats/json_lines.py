@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
-def open(path: str | os.PathLike | None) -> Iterator[Callable[[object], None]]:
+def open(
+    path: str | os.PathLike | None, *, keep: int = 0, on_begin: Callable[[], None] = lambda: None
+) -> Iterator[Callable[[object], None]]:
     """Gives a function that appends a value as one line, which is in the file when it returns.
 
     The lines go straight into the file, so Ctrl-C, a full disk and kill -9 lose none. What an earlier run left there
@@ -19,6 +21,8 @@ def open(path: str | os.PathLike | None) -> Iterator[Callable[[object], None]]:
 
     Args:
         path: of the file; `-` is standard output, None is nowhere. Its folder must exist.
+        keep: bytes of an earlier run that stay, and the lines go behind.
+        on_begin: called when what an earlier run left is gone, before the first line; of a regular file only.
 
     Yields:
         A function that takes a value ready for JSON; it raises `OSError` where the line cannot be written, and the
@@ -34,7 +38,7 @@ def open(path: str | os.PathLike | None) -> Iterator[Callable[[object], None]]:
     else:
         is_new = not os.path.exists(path)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
-        lines = _Lines(descriptor)
+        lines = _Lines(descriptor, keep, on_begin)
         try:
             yield lines.write
             lines.begin()
@@ -48,14 +52,17 @@ def open(path: str | os.PathLike | None) -> Iterator[Callable[[object], None]]:
 class _Lines:
     """Lines of one open file; of a pipe or device nothing can be taken back."""
 
-    def __init__(self, descriptor: int):
+    def __init__(self, descriptor: int, keep: int, on_begin: Callable[[], None]):
         self._descriptor, self.has_begun = descriptor, False
+        self._keep, self._on_begin = keep, on_begin
         self._is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
 
     def begin(self) -> None:
         """Removes what an earlier run wrote."""
         if not self.has_begun and self._is_file:
-            os.ftruncate(self._descriptor, 0)
+            os.ftruncate(self._descriptor, self._keep)
+            os.lseek(self._descriptor, self._keep, os.SEEK_SET)
+            self._on_begin()
         self.has_begun = True
 
     def write(self, value: object) -> None:
