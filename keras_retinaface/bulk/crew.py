@@ -27,6 +27,8 @@ from keras_retinaface.bulk import job as job_lib
 _AHEAD = 8
 # Deaths in a row before a worker could take its first image.
 _MOST_STILLBORN = 3
+# TensorFlow takes all cores for one image; a second is read and written meanwhile.
+_TENSORFLOW_THREADS = 2
 _CGROUP_LIMIT = "/sys/fs/cgroup/cpu.max"
 
 
@@ -79,6 +81,19 @@ def num_cores() -> int:
         quota, period = pathlib.Path(_CGROUP_LIMIT).read_text(encoding="ascii").split()
         cores = min(cores, max(1, int(quota) // int(period)))
     return cores
+
+
+def split(model: str, num_workers: int | None, num_threads: int | None) -> tuple[int, int]:
+    """Returns how many processes do a model's work, and how many images each has at a time.
+
+    Args:
+        model: a file or a preset.
+        num_workers: images at the same time; None is what was measured best.
+        num_threads: of the network, or None.
+    """
+    if pathlib.Path(model).suffix in (".tflite", ".onnx"):  # one thread of theirs a core is faster than more on each
+        return num_workers or max(1, num_cores() // (num_threads or 1)), 1
+    return 1, num_workers or _TENSORFLOW_THREADS
 
 
 def run_here(job: job_lib.Job, items: Iterable[job_lib.Item], batch_size: int = 1) -> Iterator[job_lib.Outcome]:

@@ -1,4 +1,4 @@
-"""What an unfinished run leaves so that the same command goes on: its arguments beside its lines, and which are done."""
+"""What an unfinished run leaves, so that the same command goes on: its arguments beside its lines."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def read_lines(path: str | os.PathLike) -> Iterator[tuple[dict, int]]:
             end += len(text)
             try:
                 line = json.loads(text)
-                line["image"] + ""  # noqa: B018: anything but text raises
+                os.fsencode(line["image"])
             except (ValueError, KeyError, TypeError):
                 raise ValueError(
                     f"{path}:{number}: expected a line that detect writes. Received: {text[:80]!r}"

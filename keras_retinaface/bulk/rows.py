@@ -221,7 +221,8 @@ class _Waiting:
         self._lines, end = [], 0
         if (place / PENDING).exists():
             in_parts = set(done.names)
-            for line, end in progress.read_lines(place / PENDING):
+            for line, place_behind in progress.read_lines(place / PENDING):
+                end = place_behind
                 # Killed after a part was there and before its rows were taken out of here.
                 if text(line["image"]) not in in_parts:
                     self._lines.append(line)

@@ -3,15 +3,20 @@
     python detect_main.py --images=examples/photos --output=/tmp/faces
     python detect_main.py --images='photos/**/*.jpg' --json=faces.jsonl --crops=/tmp/crops
     python detect_main.py --model=retinaface.tflite --images=group.jpg --json=-
+    python detect_main.py --images=/archive --json=faces.jsonl --workers=8 --shard=3/16
+    python detect_main.py --images=/archive --json=faces --output_format=parquet
     python detect_main.py --video=0 --output=/tmp/faces
     python detect_main.py --model=mobilenet025_dense --mesh --images=examples/photos --output=/tmp/faces --obj=/tmp/obj
 
 Prints a table at the end. An image that cannot be read or drawn is reported, costs nothing else, and makes the exit
-status 1. Lines of --json are in the file as soon as they are found, so that Ctrl-C loses none.
+status 1. Lines of --json are in the file as soon as they are found, so that Ctrl-C loses none. Started again with the
+same arguments, a run that was stopped goes on behind them; FILE.run beside the lines says so, and goes when all are
+there. A --json of a run that was through is written anew.
 """
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -19,21 +24,26 @@ import pathlib
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import tqdm
 from absl import app, flags, logging
 
 from keras_retinaface import output, stopping
-from keras_retinaface.cli import detection_flags
+from keras_retinaface.bulk import job, pictures, progress, rows, shard
+from keras_retinaface.cli import detection_flags, worker_flags
 from keras_retinaface.formats import json_lines
-from keras_retinaface.media import alignment, drawing, image_file, video
+from keras_retinaface.inference import detector
+from keras_retinaface.media import image_file, video
 
 _MODEL = detection_flags.define_model("mobilenet025")
 _IMAGES = flags.DEFINE_multi_string("images", [], "An image, a glob or a folder; may be given more than once.")
 _VIDEO = flags.DEFINE_string("video", None, "A video file, or the number of a camera.")
-_JSON = flags.DEFINE_string("json", None, "File for one JSON line an image; `-` is standard output.")
+_JSON = flags.DEFINE_string(
+    "json", None, "File for one JSON line an image; `-` is standard output. With --output_format=parquet, a folder."
+)
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for images (or the video) with faces drawn.")
 _CROPS = flags.DEFINE_string("crops", None, "Folder for aligned 112 x 112 crops, best face first.")
 _MESH = flags.DEFINE_bool(
@@ -42,7 +52,14 @@ _MESH = flags.DEFINE_bool(
 _MESH_STYLE = flags.DEFINE_enum("mesh_style", "lines", ["lines", "colours"], "How meshes are drawn.")
 _OBJ = flags.DEFINE_string("obj", None, "Folder for meshes as coloured OBJ files, best face first; needs --mesh.")
 _MAX_PIXELS = detection_flags.define_max_pixels()
-make_detector, _ = detection_flags.define()
+_OUTPUT_FORMAT = flags.DEFINE_enum(
+    "output_format",
+    "jsonl",
+    ["jsonl", "parquet"],
+    "What --json is: a file of JSON lines, or a folder of Parquet, one row an image.",
+)
+worker_flags.define()
+make_detector, settings = detection_flags.define()
 
 
 @dataclasses.dataclass
@@ -75,99 +92,132 @@ def unique_stems(paths: Iterable[str]) -> list[str]:
     return stems
 
 
-def _draw(image: np.ndarray, faces: list) -> np.ndarray:
-    if _MESH.value:
-        from keras_retinaface.mesh import drawing as mesh_drawing  # takes TensorFlow, which a .tflite does without
-
-        return mesh_drawing.meshes(image, faces, has_lines=_MESH_STYLE.value == "lines")
-    return drawing.faces(image, faces)
+def _pictures() -> pictures.Pictures:
+    """Returns what the flags want drawn."""
+    has_lines = _MESH_STYLE.value == "lines"
+    return pictures.Pictures(_OUTPUT.value, _CROPS.value, _OBJ.value, has_meshes=_MESH.value, has_lines=has_lines)
 
 
-def _save_drawn(stem: str, image: np.ndarray, faces: list) -> None:
-    image_file.write(pathlib.Path(_OUTPUT.value) / f"{stem}.jpg", _draw(image, faces))
-
-
-def _save_crops(stem: str, image: np.ndarray, faces: list) -> None:
-    for index, face in enumerate(faces):
-        image_file.write(pathlib.Path(_CROPS.value) / f"{stem}_{index}.jpg", alignment.crop(image, face.landmarks))
-
-
-def _save_meshes(stem: str, image: np.ndarray, faces: list) -> None:
-    for index, face in enumerate(faces):
-        face.mesh.write_obj(pathlib.Path(_OBJ.value) / f"{stem}_{index}.obj")
-
-
-def _save(saves: Iterable, name: str, stem: str, image: np.ndarray, faces: list, tally: _Tally) -> None:
-    """Writes pictures; one that cannot be drawn or written is told, and the others come."""
-    for flag, save in saves:
-        if not flag.value:
-            continue
-        try:
-            save(stem, image, faces)
-        except Exception as error:  # of any kind: encoders and a full disk cost their own picture alone
-            tally.unwritten += 1
-            logging.error("%s: cannot be written to --%s=%s: %s", name, flag.name, flag.value, _reason(error))
-
-
-def _find(found_by, name: str, read_image: Callable, write_json: Callable, tally: _Tally) -> tuple | None:
-    """Detects on one image and writes its line; returns it with its faces, or None where there are none to have."""
+def _find(found_by, name: str, image: np.ndarray, write_json: Callable, tally: _Tally) -> list:
+    """Detects on one frame and writes its line; returns its faces."""
     try:
-        image = read_image()
         start = time.perf_counter()
         faces = found_by.detect(image)
-    except Exception as error:  # of any kind: what a picture does to a decoder or a network costs its own line alone
+    except Exception as error:  # of any kind: what a frame does to a network costs its own line alone
         tally.broken += 1
-        said = str(error) if isinstance(error, image_file.ImageError) else f"{name}: {_reason(error)}"
+        said = f"{name}: {pictures.reason(error)}"
         logging.error("%s", said)
         write_json({"image": name, "error": said})
-        return None
+        return []
     tally.seconds += time.perf_counter() - start
     tally.images += 1
     tally.faces += len(faces)
     height, width = image.shape[:2]
     write_json({"image": name, "width": width, "height": height, "faces": [face.to_dict() for face in faces]})
-    return image, faces
-
-
-def _reason(error: Exception) -> str:
-    """Returns what an error says in one line; which kind it is only where its text may not tell."""
-    said = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return said if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {said}"
+    return faces
 
 
 def detect_images(paths: list[str]) -> int:
-    """Detects on every image; returns the exit status."""
-    stems, tally, status = unique_stems(paths), _Tally(), None
-    _check_outputs(paths, stems)
-    found_by = make_detector(_MODEL.value, mesh=_MESH.value)
-    saves = ((_OUTPUT, _save_drawn), (_CROPS, _save_crops), (_OBJ, _save_meshes))
-    try:
-        with json_lines.open(_JSON.value) as write_json:
-            for path, stem in zip(tqdm.tqdm(paths, unit="image", disable=None), stems):
-                read = functools.partial(image_file.read, path, max_pixels=_MAX_PIXELS.value)
-                found = _find(found_by, path, read, write_json, tally)
-                if found is not None:
-                    _save(saves, path, stem, *found, tally)
-    except KeyboardInterrupt as error:
-        status = stopping.status_of(error)
-        logging.error("stopped after %d of %d images", tally.images + tally.broken, len(paths))
+    """Detects on every image that is this machine's and not yet done; returns the exit status."""
+    items = _items(paths)
+    _check_outputs(paths, [item.stem for item in items])
+    items = [item for item in items if shard.takes(worker_flags.shard(), item.name)]
+    tally, status, num_earlier, start = _Tally(), None, 0, time.perf_counter()
+    with contextlib.closing(tqdm.tqdm(total=len(items), unit="image", disable=None)) as bar:
+        try:
+            with _open_rows(items) as (write, done):
+                items = [item for item in items if not done.pop(_name(item))]
+                num_earlier = bar.total - len(items)
+                tally.images, tally.broken, tally.faces = num_earlier - done.broken, done.broken, done.faces
+                if num_earlier:
+                    logging.info("%s: going on behind %d of %d images", _JSON.value, num_earlier, bar.total)
+                    bar.update(num_earlier)
+                for outcome in _outcomes(items):
+                    write(outcome.line)
+                    _count(outcome, tally)
+                    bar.update()
+        except KeyboardInterrupt as error:
+            status = stopping.status_of(error)
+            logging.error("stopped after %d of %d images", tally.images + tally.broken, bar.total)
     if tally.unwritten:
         logging.error("%d pictures could not be written", tally.unwritten)
+    num_now = tally.images + tally.broken - num_earlier
     print(
-        f"{'images':>8} {'broken':>8} {'faces':>8} {'ms/image':>9}\n"
-        f"{tally.images:>8} {tally.broken:>8} {tally.faces:>8} {1000 * tally.seconds / max(tally.images, 1):>9.1f}",
+        f"{'images':>8} {'broken':>8} {'faces':>8} {'ms/image':>9} {'images/s':>9}\n"
+        f"{tally.images:>8} {tally.broken:>8} {tally.faces:>8} {1000 * tally.seconds / max(num_now, 1):>9.1f} "
+        f"{num_now / (time.perf_counter() - start):>9.1f}",
         file=sys.stderr,
     )
     return tally.status() if status is None else status
 
 
+def _name(item: job.Item) -> str:
+    return rows.text(item.name) if _OUTPUT_FORMAT.value == "parquet" else item.name
+
+
+def _items(paths: list[str]) -> list[job.Item]:
+    """Returns what is to be done; a path that is given twice is told, and has one row in Parquet but a line each."""
+    twice = [path for path, count in collections.Counter(paths).items() if count > 1]
+    if twice:
+        logging.warning("%d paths are given more than once, as %s", len(twice), twice[0])
+    items = [job.Item(path, stem) for path, stem in zip(paths, unique_stems(paths))]
+    if not (twice and _is_parquet()):
+        return items
+    once: dict[str, job.Item] = {}
+    for item in items:
+        once.setdefault(item.name, item)
+    return list(once.values())
+
+
+def _is_parquet() -> bool:
+    return _OUTPUT_FORMAT.value == "parquet"
+
+
+def _open_rows(items: list[job.Item]):
+    """Returns the context that gives what writes rows, and what earlier starts of this run wrote."""
+    names = ("images", "model", "shard", "max_pixels", "mesh", "mesh_style", "output", "crops", "obj", "output_format")
+    arguments = {f"--{name}": flags.FLAGS[name].value for name in names} | {f"--{k}": v for k, v in settings().items()}
+    arguments["the content of --model"] = progress.model_sum(_MODEL.value)
+    if _OUTPUT.value or _CROPS.value or _OBJ.value:  # files are called by what else is in the list
+        arguments["the list of images"] = f"{zlib.crc32(repr([item.stem for item in items]).encode()):08x}"
+    if _is_parquet():
+        return rows.open_parts(_JSON.value, arguments, flag=_JSON.name, is_restart=flags.FLAGS.restart)
+    return progress.open_lines(_JSON.value, arguments, is_restart=flags.FLAGS.restart)
+
+
+def _outcomes(items: list[job.Item]) -> Iterator[job.Outcome]:
+    """Yields what comes of items, in order; a few are not worth another process."""
+    model, arguments = _MODEL.value, detection_flags.arguments(mesh=_MESH.value)
+    has_pictures = _OUTPUT.value or _CROPS.value or _OBJ.value
+    made = job.Job(
+        functools.partial(detector.Detector, model, **arguments),
+        job.ReadFile(_MAX_PIXELS.value),
+        _pictures() if has_pictures else None,
+    )
+    return worker_flags.outcomes(made, items, model, arguments["num_threads"])
+
+
+def _count(outcome: job.Outcome, tally: _Tally) -> None:
+    """Counts an outcome in, and says what went wrong."""
+    if "error" in outcome.line:
+        tally.broken += 1
+        logging.error("%s", outcome.line["error"])
+        return
+    tally.images += 1
+    tally.faces += len(outcome.line["faces"])
+    tally.seconds += outcome.seconds
+    for said in outcome.unwritten:
+        tally.unwritten += 1
+        logging.error("%s", said)
+
+
 def _draw_or_not(image: np.ndarray, faces: list, name: str, tally: _Tally) -> np.ndarray:
     """Draws faces on a frame; one that cannot be drawn on keeps its place in the film."""
     try:
-        return _draw(image, faces)
+        return _pictures().draw(image, faces)
     except Exception as error:
         tally.unwritten += 1
-        logging.error("%s: cannot be drawn: %s", name, _reason(error))
+        logging.error("%s: cannot be drawn: %s", name, pictures.reason(error))
         return image
 
 
@@ -199,7 +249,6 @@ def detect_video(source: str) -> int:
 
 def _detect_frames(found_by, source: str, reader: video.Reader, name: str, film: pathlib.Path | None, tally) -> None:
     """Detects, draws and writes until there are no more frames."""
-    saves = ((_CROPS, _save_crops), (_OBJ, _save_meshes))
     with contextlib.ExitStack() as stack:
         write_json = stack.enter_context(json_lines.open(_JSON.value))
         writer = stack.enter_context(video.Writer(film, reader.frame_rate)) if film else None
@@ -208,20 +257,23 @@ def _detect_frames(found_by, source: str, reader: video.Reader, name: str, film:
             frame = f"{source}#{index}"
             if writer is not None:
                 writer.write(_draw_or_not(image, faces, frame, tally))
-            _save(saves, frame, f"{name}_{index}", image, faces, tally)
+            for said in _pictures().write(frame, f"{name}_{index}", image, faces, has_drawn=False):
+                tally.unwritten += 1
+                logging.error("%s", said)
 
         # Reading, detecting, and drawing and writing take turns on no frame: each is a thread.
         submit = stack.enter_context(video.behind(finish))
         frames = tqdm.tqdm(video.ahead(reader), total=reader.num_frames, unit="frame", disable=None)
         for index, image in enumerate(frames):
-            found = _find(found_by, f"{source}#{index}", lambda image=image: image, write_json, tally)
-            submit(image, found[1] if found else [], index)
+            submit(image, _find(found_by, f"{source}#{index}", image, write_json, tally), index)
 
 
 def _check_outputs(sources: list[str], stems: list[str], film: pathlib.Path | None = None) -> None:
     """Makes sure, before anything is written, that outputs can be and that they replace nothing that is read."""
     originals = output.Originals([*sources, _MODEL.value])
-    if _JSON.value and _JSON.value != "-":
+    if _JSON.value and _is_parquet():
+        output.make_folder(_JSON.value, _JSON.name)
+    elif _JSON.value and _JSON.value != "-":
         output.check_file(_JSON.value, _JSON.name)
         originals.check(_JSON.value, _JSON.name)
     for flag in (_OUTPUT, _CROPS, _OBJ):
@@ -252,7 +304,19 @@ def _check_flags() -> None:
     detection_flags.check_used(
         bool(_JSON.value or _OUTPUT.value or _OBJ.value), "needs --json, --output or --obj", [_MESH]
     )
+    detection_flags.check_used(bool(_JSON.value), "needs --json", ["restart"])
+    detection_flags.check_used(_VIDEO.value is None, "needs --images", worker_flags.NAMES)
+    if _is_parquet():
+        _check_parquet()
     detection_flags.check_used(bool(_MESH.value and _OUTPUT.value), "needs --mesh and --output", [_MESH_STYLE])
+
+
+def _check_parquet() -> None:
+    if _VIDEO.value is not None or _MESH.value:
+        raise ValueError("--output_format=parquet takes --images without --mesh: frames and poses stand in JSON lines")
+    if not _JSON.value or _JSON.value == "-":
+        raise ValueError(f"--output_format=parquet needs --json, a folder for its files. Received: {_JSON.value}")
+    rows.require()
 
 
 def _run() -> int:

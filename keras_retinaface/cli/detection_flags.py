@@ -56,34 +56,35 @@ def define(
         ),
         "tile": flags.DEFINE_integer("tile", None, "Cut images larger than this into overlapping tiles; pixels."),
     }
-    num_threads = flags.DEFINE_integer(
-        "num_threads", None, "Threads of the network; all for TensorFlow, one for LiteRT."
-    )
-    program.group("What is found", [*found_by, num_threads])
+    flags.DEFINE_integer("num_threads", None, "Threads of the network; all for TensorFlow, one for LiteRT.")
+    program.group("What is found", [*found_by, "num_threads"])
 
     def settings() -> dict:
         return {name: flag.value for name, flag in found_by.items()}
 
     def make_detector(model: str, *, mesh: bool = False) -> detector.Detector:
-        values = settings()
-        check_used(not values["scales"], "must stand without --scales", ["image_size"])
-        return detector.Detector(
-            model,
-            score_threshold=values["score_threshold"],
-            iou_threshold=values["iou_threshold"],
-            max_faces=values["max_faces"],
-            image_size=view.parse_size(values["image_size"]),
-            scales=[int(side) for side in values["scales"]],
-            use_flip=values["flip"],
-            use_voting=values["voting"],
-            tile=values["tile"],
-            min_face=values["min_face"],
-            voting_iou=values["voting_iou"],
-            num_threads=num_threads.value,
-            mesh=mesh,
-        )
+        return detector.Detector(model, **arguments(mesh=mesh))
 
     return make_detector, settings
+
+
+def arguments(*, mesh: bool = False) -> dict:
+    """Returns the arguments of the `Detector` that the parsed flags describe, for a process that opens it itself.
+
+    Raises:
+        ValueError: if a flag has no effect, or its value is none.
+    """
+    values = flags.FLAGS.flag_values_dict()
+    check_used(not values["scales"], "must stand without --scales", ["image_size"])
+    return {
+        **{name: values[name] for name in ("score_threshold", "iou_threshold", "max_faces", "tile", "min_face")},
+        **{name: values[name] for name in ("voting_iou", "num_threads")},
+        "image_size": view.parse_size(values["image_size"]),
+        "scales": [int(side) for side in values["scales"]],
+        "use_flip": values["flip"],
+        "use_voting": values["voting"],
+        "mesh": mesh,
+    }
 
 
 def define_max_pixels() -> flags.FlagHolder:

@@ -44,7 +44,8 @@ def test_rows_are_read_back_by_pandas_and_duckdb(tmp_path):
     assert list(first.faces[0]["box"]) == _FACE["box"]
     assert [list(point) for point in first.faces[0]["landmarks"]] == _FACE["landmarks"]
     assert frame.iloc[1].path == "odd\\xff.png" and frame.iloc[1].error.endswith("the file is empty")
-    query = f"select path, f.box[3], f.score, f.landmarks[5][2] from (select path, unnest(faces) f from '{tmp_path}/*.parquet')"
+    faces = f"(select path, unnest(faces) f from '{tmp_path}/*.parquet')"
+    query = f"select path, f.box[3], f.score, f.landmarks[5][2] from {faces}"
     assert duckdb.sql(query).fetchall() == [("a.png", 30.25, 0.75, 4.5), ("a.png", 30.25, 0.5, 4.5)]
     assert duckdb.sql(f"select count(*) from '{tmp_path}/*.parquet' where error is not null").fetchall() == [(1,)]
 
