@@ -123,15 +123,21 @@ def run(
     Raises:
         ValueError: if a worker cannot open the model; says why.
     """
-    crew = _Crew(job, num_processes, num_threads)
+    crew = Crew(job, num_processes, num_threads)
     try:
-        yield from crew.outcomes(_batches(items, batch_size))
+        yield from crew.run(items, batch_size)
     finally:
         crew.end()
 
 
-class _Crew:
-    """The workers, and who has what."""
+class Crew:
+    """The workers, and who has what; they stay from one run to the next.
+
+    Args:
+        job: what is done; each process opens it once.
+        num_processes: workers.
+        num_threads: batches that each has at the same time.
+    """
 
     def __init__(self, job: job_lib.Job, num_processes: int, num_threads: int):
         self._job, self._num_threads = job, num_threads
@@ -142,10 +148,11 @@ class _Crew:
         self._workers: list[_Worker] = []
         self._num_processes = num_processes
 
-    def outcomes(self, batches: Iterator[list[job_lib.Item]]) -> Iterator[job_lib.Outcome]:
-        tasks = (_Task(number, 0, batch) for number, batch in enumerate(batches))
+    def run(self, items: Iterable[job_lib.Item], batch_size: int = 1) -> Iterator[job_lib.Outcome]:
+        """Yields outcomes in order, as the function `run` does; one run at a time, to its end."""
+        tasks = (_Task(number, 0, batch) for number, batch in enumerate(_batches(items, batch_size)))
         following, first = next(tasks, None), 0
-        if following is not None:
+        if following is not None and not self._workers:
             self._workers = [_Worker(self._job, self._num_threads) for _ in range(self._num_processes)]
         while following is not None or self._held:
             self._give_suspects()
@@ -158,6 +165,7 @@ class _Crew:
                 first += 1
 
     def end(self) -> None:
+        """Ends the workers."""
         for worker in self._workers:
             worker.end()
 
