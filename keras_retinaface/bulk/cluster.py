@@ -115,7 +115,9 @@ def run(
         Units,
         fn_constructor_args=(folder, made, batch_size),
         batch_size=1,
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=num_actors, max_tasks_in_flight_per_actor=2),
+        compute=ray.data.ActorPoolStrategy(
+            min_size=1, initial_size=num_actors, max_size=num_actors, max_tasks_in_flight_per_actor=2
+        ),
         num_cpus=cpus_per_actor,
         num_gpus=gpus_per_actor or None,
     )

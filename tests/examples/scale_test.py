@@ -1,0 +1,34 @@
+import re
+import subprocess
+
+import pytest
+
+from tests import conftest
+
+_FOLDER = conftest.ROOT / "examples" / "scale"
+
+
+@pytest.mark.parametrize("path", sorted(_FOLDER.glob("*.sbatch")), ids=lambda path: path.name)
+def test_slurm_scripts_are_shell_and_name_what_there_is(path):
+    assert subprocess.run(["sh", "-n", path], capture_output=True, text=True).stderr == ""
+    text = path.read_text()
+    assert text.startswith("#!/bin/sh\n") and re.search(r"^#SBATCH --job-name=", text, re.MULTILINE)
+    _check_flags(text)
+
+
+@pytest.mark.parametrize("path", sorted(_FOLDER.glob("*.yaml")), ids=lambda path: path.name)
+def test_kubernetes_files_are_yaml_and_name_what_there_is(path):
+    yaml = pytest.importorskip("yaml")
+    (document,) = yaml.safe_load_all(path.read_text())
+    assert {"apiVersion", "kind", "metadata", "spec"} <= document.keys()
+    _check_flags(path.read_text())
+
+
+def _check_flags(text):
+    """Makes sure that the flags of our commands are flags that these define."""
+    for command, rest in re.findall(r"(retinaface \w+|data_pipeline\.serve)((?:[^\n]|\\\n|\n {14})*)", text):
+        name = command.split()[-1]
+        source = conftest.ROOT / ("data_pipeline/serve.py" if "serve" in name else f"keras_retinaface/cli/{name}.py")
+        defined = "".join(path.read_text() for path in [source, *conftest.ROOT.glob("keras_retinaface/cli/*_flags.py")])
+        for flag in re.findall(r"--(\w+)=", rest):
+            assert f'"{flag}"' in defined or flag == "flagfile", f"{command} has no --{flag}"
