@@ -3,8 +3,10 @@
     python export_main.py --model=mobilenet025 --output=/tmp/export --tflite --saved_model
     python export_main.py --model=runs/mine --output=/tmp/export --tflite --image_size=720,1280 --quantize=float16
     python export_main.py --output=/tmp/export --tflite --image_size=480,640 --image_size=720,1280 --quantize=int8
+    python export_main.py --output=/tmp/export --onnx
 
-Writes OUTPUT/retinaface.tflite (one image of --image_size, or of several) and OUTPUT/saved_model/ (any batch and size).
+Writes OUTPUT/retinaface.tflite (one image of --image_size, or of several), OUTPUT/retinaface.onnx (any batch, any size
+or that of --image_size) and OUTPUT/saved_model/ (any batch and size).
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from keras_retinaface import atomic, output, stopping
+from keras_retinaface import atomic, extras, output, stopping
 from keras_retinaface import config as config_lib
 from keras_retinaface.cli import detection_flags
 from keras_retinaface.inference import runtime
@@ -30,13 +32,17 @@ _PHOTOS = str(_CHECKOUT_PHOTOS) if _CHECKOUT_PHOTOS.is_dir() else None
 _MODEL = flags.DEFINE_string("model", "mobilenet025", "A preset, a workdir or a .keras file.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write into.", required=True)
 _TFLITE = flags.DEFINE_bool("tflite", False, "Write retinaface.tflite.")
+_ONNX = flags.DEFINE_bool("onnx", False, "Write retinaface.onnx.")
 _SAVED_MODEL = flags.DEFINE_bool("saved_model", False, "Write saved_model/.")
-_QUANTIZE = flags.DEFINE_enum("quantize", "none", ["none", "float16", "int8"], "What the .tflite stores weights as.")
+_QUANTIZE = flags.DEFINE_enum(
+    "quantize", "none", ["none", "float16", "int8"], "What the .tflite (or .onnx: no int8) stores weights as."
+)
 _IMAGE_SIZE = flags.DEFINE_multi_string(
     "image_size",
     ["480,640"],
     "HEIGHT,WIDTH of the .tflite's input in pixels. Given more than once, the file has a signature for each, called "
-    "vga, hd, full_hd or like s320x240, and one set of weights.",
+    "vga, hd, full_hd or like s320x240, and one set of weights. The .onnx is for any size, and where one size is given "
+    "for that.",
 )
 _FLOAT_LAYERS = flags.DEFINE_list(
     "float_layers",
@@ -101,10 +107,28 @@ def export_all() -> dict[str, dict]:
             licence=_licence(_MODEL.value),
         )
         written.append(folder / "retinaface.tflite")
+    if _ONNX.value:
+        _export_onnx(model, folder / "retinaface.onnx", detection, sizes)
+        written.append(folder / "retinaface.onnx")
     reports = {}
     for path in written:
         reports[path.name] = {**parity.measure(model, path, detection, photos), "megabytes": _size(path) / 1e6}
     return reports
+
+
+def _export_onnx(model, path: pathlib.Path, detection, sizes: list[tuple[int, int]]) -> None:
+    from keras_retinaface.export import onnx
+
+    is_fixed = flags.FLAGS[_IMAGE_SIZE.name].present and len(sizes) == 1
+    onnx.onnx(
+        model,
+        path,
+        detection,
+        image_size=sizes[0] if is_fixed else None,
+        quantize=_QUANTIZE.value,
+        licence=_licence(_MODEL.value),
+        source=pathlib.Path(_MODEL.value).name,
+    )
 
 
 def _parse_size(text: str) -> tuple[int, int]:
@@ -140,8 +164,14 @@ def _print_table(reports: dict[str, dict]) -> None:
 
 def _check_flags() -> None:
     """Makes sure that no flag that was given is without an effect."""
-    detection_flags.check_used(_TFLITE.value, "needs --tflite", [_IMAGE_SIZE])
-    detection_flags.check_used(_TFLITE.value or _QUANTIZE.value == "none", "needs --tflite", [_QUANTIZE])
+    is_file = _TFLITE.value or _ONNX.value
+    detection_flags.check_used(is_file, "needs --tflite or --onnx", [_IMAGE_SIZE])
+    detection_flags.check_used(is_file or _QUANTIZE.value == "none", "needs --tflite or --onnx", [_QUANTIZE])
+    if _ONNX.value:
+        extras.require("onnx", "--onnx")
+        extras.require("onnxruntime", "--onnx")  # that measures it
+        if _QUANTIZE.value == "int8":
+            raise ValueError("--quantize=int8 is for --tflite; --onnx takes none or float16. Received: --onnx")
     is_int8 = _TFLITE.value and _QUANTIZE.value == "int8"
     detection_flags.check_used(is_int8, "needs --tflite and --quantize=int8", [_FLOAT_LAYERS, _CALIBRATION_IMAGES])
 
@@ -158,6 +188,8 @@ def _check_outputs() -> None:
         originals.check(_JSON.value, _JSON.name)
     if _TFLITE.value:
         originals.check(folder / "retinaface.tflite", _OUTPUT.name)
+    if _ONNX.value:
+        originals.check(folder / "retinaface.onnx", _OUTPUT.name)
     if _SAVED_MODEL.value:
         originals.check_tree(folder / "saved_model", _OUTPUT.name)
 
@@ -185,8 +217,8 @@ def main(argv):
     """Exports, measures, prints."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
-    if not (_TFLITE.value or _SAVED_MODEL.value):
-        raise app.UsageError("give --tflite, --saved_model or both")
+    if not (_TFLITE.value or _ONNX.value or _SAVED_MODEL.value):
+        raise app.UsageError("give --tflite, --onnx or --saved_model, or several of them")
     for flag in (_PARITY_IMAGES, _CALIBRATION_IMAGES) if _QUANTIZE.value == "int8" else (_PARITY_IMAGES,):
         if not flag.value:
             raise app.UsageError(f"--{flag.name} must be given: a folder or glob of photos with faces")

@@ -23,6 +23,7 @@ class Preset:
         source: where the weights come from.
         licence: of the weights, as an SPDX name.
         base: holds the weights that `file` does not, or None.
+        light: name of the `.onnx` of the same weights that detectors run without TensorFlow, or None.
     """
 
     file: str
@@ -30,6 +31,7 @@ class Preset:
     source: str
     licence: str
     base: Preset | None = None
+    light: str | None = None
 
 
 _PUBLIC = Preset(
@@ -44,6 +46,7 @@ _FINE_TUNED = Preset(
     sha256="bbd093f9a2cd46ea9f0b7c54c42155db9ac42bac23013612e3112cbc860b79fe",
     source="the public weights trained further, on WIDER FACE and other photos; a mean of four: docs/model_card.md",
     licence="MIT AND Apache-2.0",
+    light="mobilenet025.onnx",  # python -m tools.light_form
 )
 
 _FAST = Preset(
@@ -68,6 +71,12 @@ PRESETS = {
     "mobilenet025_dense": _DENSE,
     "mobilenet025_fast": _FAST,
 }
+
+
+def light(name: str) -> pathlib.Path | None:
+    """Returns the file that a detector runs a preset by without TensorFlow; None where there is no such form."""
+    preset = PRESETS.get(name)
+    return ASSETS / preset.light if preset and preset.light else None
 
 
 def read(name: str) -> dict[str, np.ndarray]:

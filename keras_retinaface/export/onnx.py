@@ -1,0 +1,134 @@
+"""Writes ONNX files with decoding and non-maximum suppression inside, of standard operators alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
+import onnx as onnx_lib
+from absl import logging
+from onnx import TensorProto, helper
+
+from keras_retinaface import atomic
+from keras_retinaface import config as config_lib
+from keras_retinaface.export import onnx_decoding, onnx_graph, onnx_layers
+from keras_retinaface.formats import onnx_file
+
+QUANTIZATIONS = ("none", "float16")
+# What files may hold, so that runtimes of 2022 (opset 17) and 2023 (19, for deformable convolutions) read them.
+_IR_VERSIONS = {17: 8, 19: 9}
+_LICENCE = "Apache-2.0"
+
+
+def onnx(
+    model,
+    path: str | os.PathLike,
+    detection: config_lib.Detection,
+    *,
+    image_size: tuple[int, int] | None = None,
+    quantize: str = "none",
+    licence: str = _LICENCE,
+    source: str = "",
+) -> None:
+    """Writes an ONNX file that takes any batch; it replaces `path` whole or not at all.
+
+    Args:
+        model: a RetinaFace.
+        path: of the file.
+        detection: thresholds and limits, fixed in the export.
+        image_size: fixed (height, width) of the input in pixels, or None for any.
+        quantize: one of `QUANTIZATIONS`: float16 halves the file, runtimes compute in float32 as before.
+        licence: of the weights, told in the file's metadata.
+        source: what the model is called, told there too.
+
+    Raises:
+        ValueError: if `quantize` is unknown, a layer is of a kind that ONNX export does not know, or a weight is not
+            finite or too large for float16.
+    """
+    if quantize not in QUANTIZATIONS:
+        raise ValueError(f"`quantize` of ONNX must be one of {QUANTIZATIONS}. Received: quantize={quantize!r}")
+    graph = onnx_graph.Graph(np.float16 if quantize == "float16" else np.float32)
+    said = {
+        **{name: getattr(detection, name) for name in ("score_threshold", "iou_threshold", "max_faces", "voting_iou")},
+        **{"quantization": quantize, "licence": licence, "model": source},
+    }
+    limits, rows = onnx_decoding.fixed(graph, detection), detection.max_faces
+    content = _content(graph, model, detection, limits, {}, image_size or ("height", "width"), rows, said)
+    _write(path, content)
+
+
+def light(model, path: str | os.PathLike, *, licence: str, source: str) -> None:
+    """Writes the form that `Detector` runs a preset by without TensorFlow: its thresholds come with each call.
+
+    They are inputs of default values (`config.Detection`), called like its fields.
+
+    Args:
+        model: a RetinaFace.
+        path: of the file.
+        licence: of the weights.
+        source: name of the preset.
+    """
+    graph, detection = onnx_graph.Graph(), config_lib.Detection()
+    defaults = {
+        name: np.array([getattr(detection, name)], np.float32)
+        for name in ("score_threshold", "iou_threshold", "voting_iou")
+    }
+    defaults["max_faces"] = np.array([detection.max_faces], np.int64)
+    limits, said = onnx_decoding.asked(graph), {"quantization": "none", "licence": licence, "model": source}
+    _write(path, _content(graph, model, detection, limits, defaults, ("height", "width"), "faces", said))
+
+
+def _content(
+    graph, model, detection, limits, defaults: Mapping, sides: tuple, rows: int | str, said: Mapping[str, object]
+) -> bytes:
+    """Returns the bytes of a file; `defaults` are the inputs beside the image."""
+    outputs = onnx_layers.write(graph, model, "image")
+    anchors = model.config.anchors
+    onnx_decoding.write(graph, outputs, "image", anchors, limits, max_candidates=detection.max_candidates)
+    inputs = [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", *sides, 3])]
+    inputs += [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
+        for name, value in defaults.items()
+    ]
+    shapes = {"boxes": (rows, 4), "scores": (rows,), "landmarks": (rows, 5, 2), "count": ()}
+    results = [
+        helper.make_tensor_value_info(
+            name, TensorProto.INT32 if name == "count" else TensorProto.FLOAT, ["batch", *shape]
+        )
+        for name, shape in shapes.items()
+    ]
+    constants = graph.initializers() + [onnx_lib.numpy_helper.from_array(v, name) for name, v in defaults.items()]
+    opset = onnx_layers.needs_opset(model)
+    made = helper.make_model(
+        helper.make_graph(graph.nodes, "RetinaFace", inputs, results, constants),
+        opset_imports=[helper.make_opsetid("", opset)],
+        ir_version=_IR_VERSIONS[opset],
+        producer_name="keras_retinaface",
+    )
+    mean = model.get_layer("subtract_mean").mean
+    helper.set_model_props(made, {name: _text(value) for name, value in {**_SAID, "mean": mean, **said}.items()})
+    onnx_lib.checker.check_model(made, full_check=True)
+    return onnx_file.seal(made.SerializeToString(deterministic=True))
+
+
+_SAID = {
+    "name": onnx_file.NAME,
+    "labels": ["face"],
+    "landmarks": ["left eye", "right eye", "nose tip", "left mouth corner", "right mouth corner"],
+    "input": "image: uint8 [batch, height, width, 3], RGB; the mean is taken away inside",
+    "output": "boxes x1 y1 x2 y2 and landmarks x y in pixels of the input, best first; rows past count are zero",
+}
+
+
+def _text(value) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _write(path, content: bytes) -> None:
+    path = pathlib.Path(path)
+    with atomic.file(path) as partial:
+        partial.write_bytes(content)
+    logging.info("wrote %s: %.2f MB", path, len(content) / 1e6)
