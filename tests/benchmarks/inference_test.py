@@ -12,6 +12,7 @@ from benchmarks import inference
         ("TFLite int8 voting", "of --model", "TFLite int8", 1.0, True),
         ("mobilenet025_fast: TFLite int8 x1.25 voting", "mobilenet025_fast", "TFLite int8", 1.25, True),
         ("mobilenet025_fast: Keras", "mobilenet025_fast", "Keras", 1.0, False),
+        ("ONNX float16 voting", "of --model", "ONNX float16", 1.0, True),
         ("YuNet (OpenCV)", "of --model", "YuNet (OpenCV)", 1.0, False),
     ],
 )
