@@ -18,8 +18,8 @@ from keras_retinaface.export import onnx_decoding, onnx_graph, onnx_layers
 from keras_retinaface.formats import onnx_file
 
 QUANTIZATIONS = ("none", "float16")
-# What files may hold, so that runtimes of 2022 (opset 17) and 2023 (19, for deformable convolutions) read them.
-_IR_VERSIONS = {17: 8, 19: 9}
+# Of 2022: newer versions have nothing that is needed here, and older runtimes refuse them.
+_OPSET, _IR_VERSION = 17, 8
 _LICENCE = "Apache-2.0"
 
 
@@ -101,11 +101,10 @@ def _content(
         for name, shape in shapes.items()
     ]
     constants = graph.initializers() + [onnx_lib.numpy_helper.from_array(v, name) for name, v in defaults.items()]
-    opset = onnx_layers.needs_opset(model)
     made = helper.make_model(
         helper.make_graph(graph.nodes, "RetinaFace", inputs, results, constants),
-        opset_imports=[helper.make_opsetid("", opset)],
-        ir_version=_IR_VERSIONS[opset],
+        opset_imports=[helper.make_opsetid("", _OPSET)],
+        ir_version=_IR_VERSION,
         producer_name="keras_retinaface",
     )
     mean = model.get_layer("subtract_mean").mean

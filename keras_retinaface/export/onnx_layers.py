@@ -32,11 +32,6 @@ def write(graph: onnx_graph.Graph, model, image: str) -> dict[str, str]:
     return _Writer(graph, network).run(network, image)
 
 
-def needs_opset(model) -> int:
-    """Returns the first version of ONNX that has all operators of a network."""
-    return 19 if any(isinstance(layer, deform_conv.DeformableConv2D) for layer in model.layers) else 17
-
-
 class _Writer:
     """One walk over a functional model; tensors of Keras are known by their `id`, which lives as long as the model."""
 
@@ -144,32 +139,59 @@ def _window(layer, pad: int) -> dict:
 
 
 def _deformable(graph, layer, names, pad, factor, shift) -> str:
-    """Writes both convolutions; ONNX orders offsets as we do: group by group, tap by tap, (y, x)."""
-    side, num_points = layer.kernel_size, layer.groups * layer.kernel_size**2
+    """Writes both convolutions; the outer one as samples of all taps, one below the other, under a 1x1 convolution.
+
+    Not as `DeformConv`, which ONNX has from opset 19: OpenVINO and older onnxruntimes do not know it.
+    """
+    if layer.groups != 1:
+        raise ValueError(f"layer {layer.name}: `groups` must be 1 in ONNX. Received: groups={layer.groups}")
+    side, stride, dilation = layer.kernel_size, layer.strides, layer.dilation_rate
     if layer.padding == "same":
-        if layer.strides != 1 or not side % 2:
+        if stride != 1 or not side % 2:
             raise ValueError(f"layer {layer.name}: a deformable convolution with `same` padding must have stride 1")
-        inner = side // 2 * layer.dilation_rate
+        pad += side // 2 * dilation
     else:
-        inner = 0 if layer.padding == "valid" else layer.padding
-    attributes = {
-        "kernel_shape": [side, side],
-        "strides": [layer.strides] * 2,
-        "dilations": [layer.dilation_rate] * 2,
-        "pads": [inner + pad] * 4,
-    }
+        pad += 0 if layer.padding == "valid" else layer.padding
+    window = {"kernel_shape": [side] * 2, "strides": [stride] * 2, "dilations": [dilation] * 2, "pads": [pad] * 4}
     kernel = np.transpose(layer.offset_kernel.numpy(), (3, 2, 0, 1))
-    moves = _convolve(graph, f"{layer.name}_offset", names, kernel, layer.offset_bias.numpy(), attributes)
-    mask = ""
+    moves = _convolve(graph, f"{layer.name}_offset", names, kernel, layer.offset_bias.numpy(), window)
+    mask = None
     if layer.use_mask:
-        sizes = graph.integers(2 * num_points, num_points)
-        moves, mask = graph.add("Split", [moves, sizes], num_outputs=2, axis=1)
-        mask = graph.add("Mul", [graph.add("Sigmoid", [mask]), graph.constant(2.0)])
+        moves, mask = graph.add("Split", [moves, graph.integers(2 * side**2, side**2)], num_outputs=2, axis=1)
+        mask = graph.add("Mul", [graph.add("Sigmoid", [mask]), graph.constant(2.0)])  # [B, taps, h, w]
+    samples = _samples(graph, *names, moves, mask, side=side, stride=stride, dilation=dilation, pad=pad)
     kernel = np.transpose(layer.kernel.numpy().astype(np.float64) * factor, (3, 2, 0, 1))
-    bias = graph.constant(np.broadcast_to(shift, kernel.shape[:1]), np.float32, f"{layer.name}_bias")
-    weight = graph.weight(kernel, f"{layer.name}_kernel")
-    inputs = [*names, weight, moves, bias, mask]
-    return graph.add("DeformConv", inputs, name=layer.name, offset_group=layer.groups, **attributes)
+    kernel = kernel.reshape(len(kernel), -1, 1, 1)
+    return _convolve(graph, layer.name, [samples], kernel, shift, {"kernel_shape": [1, 1]})
+
+
+def _samples(graph, maps, moves, mask, *, side: int, stride: int, dilation: int, pad: int) -> str:
+    """Samples `[B, C, H, W]` at the taps that `[B, 2 * taps, h, w]` move: `[B, C * taps, h, w]`, zero outside."""
+    add, num_taps = graph.add, side**2
+    size = graph.sides(moves, 2, 4)  # h, w
+    split = add("Concat", [graph.integers(0, num_taps, 2), size], axis=0)
+    moves = add("Reshape", [moves, split])  # [B, taps, 2, h, w], (y, x)
+    places = []
+    for axis, taps in enumerate(np.mgrid[:side, :side].reshape(2, -1) * dilation - pad):
+        length = graph.column(size, axis, 0)
+        line = add("Range", [graph.constant(0, np.int64), length, graph.constant(1, np.int64)])
+        line = add("Mul", [graph.cast(line, TensorProto.FLOAT), graph.constant(float(stride))])
+        line = add("Unsqueeze", [line, graph.integers(1 - axis)])  # [h, 1] or [1, w]
+        place = add("Add", [graph.column(moves, axis, 2), graph.constant(taps.reshape(-1, 1, 1))])
+        place = add("Add", [place, line])  # [B, taps, h, w], pixels of the map
+        # From -1 to 1 between the outer edges of the outer pixels, as GridSample counts.
+        whole = graph.cast(graph.sides(maps, 2 + axis, 3 + axis), TensorProto.FLOAT)
+        place = add("Div", [add("Add", [add("Mul", [place, graph.constant(2.0)]), graph.constant(1.0)]), whole])
+        places.append(add("Unsqueeze", [add("Sub", [place, graph.constant(1.0)]), graph.integers(-1)]))
+    grid = add("Concat", places[::-1], axis=-1)  # [B, taps, h, w, 2], (x, y)
+    width = graph.sides(grid, 3, 4)
+    grid = add("Reshape", [grid, add("Concat", [graph.integers(0, -1), width, graph.integers(2)], axis=0)])
+    sampled = add("GridSample", [maps, grid], align_corners=0, mode="bilinear", padding_mode="zeros")
+    if mask is not None:
+        rows = add("Concat", [graph.integers(0, 1, -1), width], axis=0)
+        sampled = add("Mul", [sampled, add("Reshape", [mask, rows])])  # [B, C, taps * h, w]
+    channels = add("Mul", [graph.sides(maps, 1, 2), graph.integers(num_taps)])
+    return add("Reshape", [sampled, add("Concat", [graph.integers(0), channels, size], axis=0)])
 
 
 def _max_pool(graph, layer, names, pad) -> str:

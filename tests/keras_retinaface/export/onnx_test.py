@@ -88,23 +88,20 @@ def test_a_batch_holds_what_its_images_hold(onnx_path, crowd):
     assert not found["boxes"][1].any() and not found["landmarks"][2, 1:].any() and not found["scores"][2, 1:].any()
 
 
-@pytest.mark.parametrize(
-    "options", [{"voting_iou": 0.5}, {"max_faces": 5, "score_threshold": 0.02, "iou_threshold": 0.2}]
-)
-def test_options_of_detection_hold(model, onnx_path, tmp_path, crowd, options):
-    path, detection = tmp_path / "options.onnx", config_lib.Detection(**options)
+def test_options_of_detection_hold(model, onnx_path, tmp_path, crowd):
+    path = tmp_path / "options.onnx"
+    detection = config_lib.Detection(score_threshold=0.3, iou_threshold=0.3, max_faces=40, voting_iou=0.5)
     onnx.onnx(model, path, detection)
-    _check(tflite.parity(model, path, detection, crowd), 14)
-    if "voting_iou" in options:
-        voted, plain = (runtime.open_model(file, DETECTION).run(crowd[2][None])["boxes"] for file in (path, onnx_path))
-        assert np.abs(voted - plain).max() > 0.3
-        with pytest.raises(ValueError, match="`voting_iou` is fixed at export"):
-            detector.Detector(str(path), voting_iou=0.5)
-        # In a batch, candidates behind those of an image with few do not vote.
-        run = runtime.open_model(str(path), DETECTION).run
-        one = np.full_like(crowd[3], 128)
-        one[:512, :512] = crowd[1]
-        np.testing.assert_allclose(run(np.stack([crowd[3], one]))["boxes"][1], run(one[None])["boxes"][0], atol=1e-3)
+    _check(tflite.parity(model, path, detection, crowd[2:]), 60)
+    voted, plain = (runtime.open_model(file, DETECTION).run(crowd[2][None])["boxes"] for file in (path, onnx_path))
+    assert np.abs(voted[:, :25] - plain[:, :25]).max() > 0.3
+    with pytest.raises(ValueError, match="`voting_iou` is fixed at export"):
+        detector.Detector(str(path), voting_iou=0.5)
+    # In a batch, candidates behind those of an image with few do not vote.
+    run = runtime.open_model(str(path), DETECTION).run
+    one = np.full_like(crowd[3], 128)
+    one[:512, :512] = crowd[1]
+    np.testing.assert_allclose(run(np.stack([crowd[3], one]))["boxes"][1], run(one[None])["boxes"][0], atol=1e-3)
 
 
 def test_a_fixed_size_and_half_the_bytes(model, onnx_path, tmp_path, crowd):
@@ -119,16 +116,19 @@ def test_a_fixed_size_and_half_the_bytes(model, onnx_path, tmp_path, crowd):
         onnx.onnx(model, path, DETECTION, quantize="int8")
 
 
+_LEVELS = {"strides": (16, 32, 64), "sizes": ((16.0, 32.0), (64.0,) * 2, (128.0, 256.0)), "variances": (1.0, 1.0)}
 _DEFORMABLE = {"use_deformable": True, "use_shared_heads": True, "negative_slope": 0.0}
 
 
 @pytest.mark.parametrize(
-    ("network", "opset"),
-    [({"backbone": "mobilenet_v2", "backbone_layout": "keras", **_DEFORMABLE}, 19), ({"backbone": "resnet50"}, 17)],
+    ("network", "levels"),
+    [
+        ({"backbone": "mobilenet_v2", "backbone_layout": "keras", **_DEFORMABLE}, _LEVELS),
+        ({"backbone": "resnet50"}, {}),
+    ],
 )
-def test_other_networks_compute_the_same(tmp_path, network, opset):
-    levels = {"strides": (16, 32, 64), "sizes": ((16.0, 32.0), (64.0,) * 2, (128.0, 256.0)), "variances": (1.0, 1.0)}
-    anchors = config_lib.Anchors(**levels) if opset == 19 else config_lib.Anchors()
+def test_other_networks_compute_the_same(tmp_path, network, levels):
+    anchors = config_lib.Anchors(**levels)
     made = model_lib.RetinaFace(
         config_lib.Config(network=config_lib.Network(pyramid_channels=16, **network), anchors=anchors)
     )
@@ -143,7 +143,6 @@ def test_other_networks_compute_the_same(tmp_path, network, opset):
         layer.set_weights(weights)
     path, detection = tmp_path / "network.onnx", config_lib.Detection(score_threshold=0.0, max_faces=40)
     onnx.onnx(made, path, detection)
-    assert onnx_lib.load(path).opset_import[0].version == opset
     image = random.integers(0, 256, (1, 75, 97, 3)).astype(np.uint8)
     found = runtime.open_model(path, detection).run(image)
     outputs = made(image.astype(np.float32), training=False)
