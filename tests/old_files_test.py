@@ -14,7 +14,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from keras_retinaface import RetinaFace
+from keras_retinaface import Config, RetinaFace
 from keras_retinaface.inference import detector
 from keras_retinaface.media import image_file
 from tests import conftest
@@ -42,6 +42,13 @@ def _assert_same_faces(found_by, old, kind="keras"):
 @pytest.mark.parametrize("path", ["base/model.keras", "current/model.keras", "base/saved_model", "base/workdir"])
 def test_models_load(old, path):
     _assert_same_faces(detector.Detector(str(old / path)), old)
+
+
+def test_the_config_of_a_workdir_loads(old):
+    text = (old / "base" / "workdir" / "config.json").read_text()
+    assert json.loads(text)["detection"]["max_faces"] == 750 and "format" not in json.loads(text)
+    config = Config.from_json(text)
+    assert config.training.epochs == 1 and config.network.pyramid_channels == 32
 
 
 def test_a_tflite_loads(old):

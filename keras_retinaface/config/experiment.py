@@ -6,10 +6,18 @@ import dataclasses
 import json
 import typing
 
-from keras_retinaface.config import augmentation, detection, loss, network, training
+from absl import logging
+
+from keras_retinaface.config import augmentation, loss, network, training
 
 # No number in the text of a config is beyond; seeds are the largest.
 _LARGEST = 1 << 64
+# Of a config's text and of a saved model. 1 bore no number, and had a section `detection` that nothing read.
+FORMAT = 2
+_FORMAT, _FORMER = "format", "detection"
+# Without these sections the weights of a model mean nothing; a saved model carries them, and its loss.
+_OF_NETWORK = ("anchors", "network")
+_OF_TRAINING = ("augmentation", "training")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +29,6 @@ class Config:
     loss: loss.Loss = loss.Loss()
     augmentation: augmentation.Augmentation = augmentation.Augmentation()
     training: training.Training = training.Training()
-    detection: detection.Detection = detection.Detection()
 
     def to_dict(self) -> dict:
         """Returns nested plain dicts, ready for JSON."""
@@ -29,16 +36,34 @@ class Config:
 
     def to_json(self) -> str:
         """Returns the text of a `config.json`."""
-        return json.dumps(self.to_dict(), indent=2) + "\n"
+        return json.dumps({_FORMAT: FORMAT, **self.to_dict()}, indent=2) + "\n"
+
+    def to_model_dict(self) -> dict:
+        """Returns what a saved model carries: the format's number, anchors, network and loss; ready for JSON."""
+        sections = {name: fields for name, fields in self.to_dict().items() if name not in _OF_TRAINING}
+        return {_FORMAT: FORMAT, **sections}
 
     @classmethod
     def from_dict(cls, values: dict) -> Config:
-        """Builds a config from nested dicts; the inverse of `to_dict`. A field left out keeps its default.
+        """Builds a config from nested dicts, with `format` or without; the inverse of `to_dict`.
+
+        A field left out keeps its default. One that is unknown is left out, with a line in the log, where a network
+        does not hang on it: files outlive the names of settings.
 
         Raises:
-            ValueError: if a name is unknown or a value is out of range.
+            ValueError: if a section or a field of anchors or network is unknown, a value is out of range, or the
+                format is that of a newer version.
         """
-        return _from_dict(cls, values, "")
+        return _from_dict(cls, _known(values), "")
+
+    @classmethod
+    def from_model_dict(cls, values: dict) -> Config:
+        """Builds a config from what a saved model carries, the inverse of `to_model_dict`, and raises as `from_dict`.
+
+        Models of format 1 carried all sections; those that tell how one was trained are left out.
+        """
+        sections = {name: fields for name, fields in _known(values).items() if name not in _OF_TRAINING}
+        return _from_dict(cls, sections, "")
 
     @classmethod
     def from_json(cls, text: str) -> Config:
@@ -93,9 +118,36 @@ def format_value(value) -> str:
     return (";" if isinstance(value[0], tuple) else ",").join(format_value(item) for item in value)
 
 
+def _known(values) -> dict:
+    """Returns the sections of a config without the format's number and what this version need not know."""
+    if not isinstance(values, dict):
+        raise ValueError(f"config: `the whole` must be an object. Received: {values!r:.80}")
+    sections = {name: fields for name, fields in values.items() if name not in (_FORMAT, _FORMER)}
+    number = values.get(_FORMAT, 1)
+    if type(number) is not int or not 1 <= number <= FORMAT:
+        raise ValueError(
+            f"config: `format` must be 1 to {FORMAT}; a newer version of keras_retinaface writes and reads others. "
+            f"Received: format={number!r:.80}"
+        )
+    left_out = [_FORMER] if _FORMER in values else []
+    for section in dataclasses.fields(Config):
+        fields = sections.get(section.name)
+        if section.name in _OF_NETWORK or not isinstance(fields, dict):
+            continue
+        known = {field.name for field in dataclasses.fields(section.default)}
+        left_out += [f"{section.name}.{name}" for name in sorted(set(fields) - known)]
+        sections[section.name] = {name: value for name, value in fields.items() if name in known}
+    if left_out:
+        # That section stands in every file of format 1.
+        log = logging.info if left_out == [_FORMER] else logging.warning
+        names = ", ".join(f"{name!r:.80}" for name in left_out[:9])
+        log("config: left out %s, which this version does not know", names)
+    return sections
+
+
 def _from_dict(cls, values, where: str):
     if not isinstance(values, dict):
-        raise ValueError(f"config: `{where or 'the whole'}` must be an object. Received: {values!r}")
+        raise ValueError(f"config: `{where}` must be an object. Received: {values!r:.80}")
     hints = typing.get_type_hints(cls) if not where else {}
     known = {field.name: field for field in dataclasses.fields(cls)}
     unknown = sorted(set(values) - set(known))

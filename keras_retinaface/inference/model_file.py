@@ -106,7 +106,7 @@ def _read_config(text: bytes, num_bytes: int) -> tuple[config_lib.Config, str]:
         raise ValueError(f"a RetinaFace saves `config` and `name`. Received: {inner!r:.80}")
     if not isinstance(inner["name"], str) or not _NAME.fullmatch(inner["name"]):
         raise ValueError(f"`name` must be letters, digits, `_`, `.` and `-`. Received: {inner['name']!r:.80}")
-    config = config_lib.Config.from_dict(inner["config"])
+    config = config_lib.Config.from_model_dict(inner["config"])
     _check_size(config, num_bytes)
     return config, inner["name"]
 

@@ -254,12 +254,12 @@ class RetinaFace(keras.Model):
 
     def get_config(self):
         """Returns what `from_config` needs."""
-        return {"config": self.config.to_dict(), "name": self.name}
+        return {"config": self.config.to_model_dict(), "name": self.name}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        """Rebuilds a model, without its weights."""
-        return cls(config_lib.Config.from_dict(config["config"]), name=config["name"])
+        """Rebuilds a model without its weights; how it was trained is not part of it."""
+        return cls(config_lib.Config.from_model_dict(config["config"]), name=config["name"])
 
 
 def _shape_targets(targets: dict) -> dict:

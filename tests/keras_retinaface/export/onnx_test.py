@@ -62,7 +62,7 @@ def _check_same(found, wanted, pixels):
 def test_the_faces_are_those_of_keras(model, onnx_path, crowd):
     odd = cv2.resize(crowd[2], (451, 317), interpolation=cv2.INTER_AREA)
     tiny = [np.full((height, width, 3), 90, np.uint8) for height, width in ((1, 1), (33, 7))]
-    _check(tflite.parity(model, onnx_path, DETECTION, [*crowd, odd, *tiny]), 250)
+    _check(parity.measure(model, onnx_path, DETECTION, [*crowd, odd, *tiny]), 250)
     said = onnx_lib.load(onnx_path)
     assert [(entry.domain, entry.version) for entry in said.opset_import] == [("", 17)]
     metadata = {entry.key: entry.value for entry in said.metadata_props}
@@ -92,7 +92,7 @@ def test_options_of_detection_hold(model, onnx_path, tmp_path, crowd):
     path = tmp_path / "options.onnx"
     detection = config_lib.Detection(score_threshold=0.3, iou_threshold=0.3, max_faces=40, voting_iou=0.5)
     onnx.onnx(model, path, detection)
-    _check(tflite.parity(model, path, detection, crowd[2:]), 60)
+    _check(parity.measure(model, path, detection, crowd[2:]), 60)
     voted, plain = (runtime.open_model(file, DETECTION).run(crowd[2][None])["boxes"] for file in (path, onnx_path))
     assert np.abs(voted[:, :25] - plain[:, :25]).max() > 0.3
     with pytest.raises(ValueError, match="`voting_iou` is fixed at export"):
@@ -109,7 +109,7 @@ def test_a_fixed_size_and_half_the_bytes(model, onnx_path, tmp_path, crowd):
     onnx.onnx(model, path, DETECTION, image_size=(240, 321), quantize="float16")
     assert path.stat().st_size < 0.6 * onnx_path.stat().st_size
     assert runtime.open_model(path, DETECTION).image_sizes == ((240, 321),)
-    report = tflite.parity(model, path, DETECTION, crowd)
+    report = parity.measure(model, path, DETECTION, crowd)
     assert report["faces"] > 20 and report["unmatched"] <= 1 and report["score"] < 0.02 and report["box"] < 0.5
     assert len(detector.Detector(path).detect_batch(crowd[:2])[1]) == 1
     with pytest.raises(ValueError, match="`quantize` of ONNX must be one of .* Received: quantize='int8'"):

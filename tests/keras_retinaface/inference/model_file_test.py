@@ -15,7 +15,7 @@ from keras_retinaface.weights import arrays
 from tests import conftest
 
 _CASES = conftest.ROOT / "tests" / "testdata" / "cases" / "model_file_runs_code"
-_CONFIG = config_lib.Config().replace(pyramid_channels=8)
+_CONFIG = config_lib.Config().replace(pyramid_channels=8, box_weight=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,21 @@ def test_reads_what_keras_writes(model, whole):
     other = model_lib.RetinaFace(_CONFIG)
     run.initialise(other, str(whole.with_name("a.weights.h5")))
     _assert_same(other, model)
+
+
+def _with_old_sections(saved):
+    sections = saved["config"]["config"]
+    del sections["format"]
+    sections.update(training={"epochs": -1, "pace": 3}, augmentation={"zoom": 2}, detection={"max_faces": 9, "a": 1})
+
+
+def test_an_older_file_may_say_anything_of_how_it_was_trained(model, whole, tmp_path, caplog):
+    path = _changed(whole, tmp_path / "old.keras", _with_old_sections)
+    loaded = runtime.load_keras(path)
+    assert loaded.config == _CONFIG
+    assert "'detection', 'augmentation.zoom', 'training.pace'" in caplog.text
+    _assert_same(loaded, model)
+    assert keras.models.load_model(path, compile=False).config == _CONFIG
 
 
 def test_layers_of_every_kind_have_the_place_that_keras_gives_them(tmp_path):
@@ -115,6 +130,8 @@ def _inner(**fields):
         (lambda saved: saved.update(registered_name="other>RetinaFace"), "expected a RetinaFace"),
         (lambda saved: saved.update(layers=[_SEQUENTIAL["config"]["name"]]), "a field that RetinaFace does not save"),
         (_inner(backbone=_LAMBDA), "`backbone` must be like 'mobilenet025'"),
+        (_inner(depth=3), "unknown field `network.depth`"),
+        (lambda saved: saved["config"]["config"].update(format=3), "`format` must be 1 to 2; a newer version"),
         (_inner(pyramid_channels=1 << 40), "its config asks for [0-9]+ bytes of weights at least"),
         (_inner(pyramid_channels=8.5), "`pyramid_channels` must be like '64'"),
         (_inner(negative_slope=float("nan")), "`negative_slope` must be a finite number"),
