@@ -22,6 +22,7 @@ from keras_retinaface.evaluation import annotation
 from keras_retinaface.geometry import anchor, box, landmark
 from keras_retinaface.layers import backbone, mesh_tower
 from keras_retinaface.media import image_file
+from keras_retinaface.mesh import camera as camera_module
 from keras_retinaface.mesh import dense_loss, face_model
 from keras_retinaface.network import model
 from keras_retinaface.network import model as model_lib
@@ -126,7 +127,7 @@ class Sampler:
             "anchor": anchors.numpy(),
             "box": boxes,
             "points": points,
-            "start": dense_loss.start_camera(boxes, points, anchors, self._face).numpy(),
+            "start": camera_module.start_camera(boxes, points, anchors, self._face).numpy(),
             "context": np.array(context, np.float16),
             "pixels": np.array(pixels),
             "crops": np.round(255 * crops.numpy()).astype(np.uint8),

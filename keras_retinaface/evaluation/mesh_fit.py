@@ -14,7 +14,10 @@ from keras_retinaface.evaluation import annotation, wider_face
 from keras_retinaface.inference import detector as detector_lib
 from keras_retinaface.media import image_file
 from keras_retinaface.mesh import camera as camera_module
-from keras_retinaface.mesh import dense_loss, renderer
+from keras_retinaface.mesh import graphics
+
+with graphics.needed_for("measuring meshes"):
+    from keras_retinaface.mesh import dense_loss, renderer
 
 # Side in pixels to which a face's anchor is resampled before colours are compared, as in training.
 _CROP = 56
@@ -127,7 +130,7 @@ def photometric(image: np.ndarray, faces: Sequence[detector_lib.Face]) -> np.nda
 def _start(faces, frames, face_model):
     boxes = tf.constant(np.stack([face.box for face in faces]), tf.float32)
     points = tf.constant(np.stack([face.landmarks for face in faces]), tf.float32)
-    return dense_loss.start_camera(boxes, points, tf.constant(frames), face_model)
+    return camera_module.start_camera(boxes, points, tf.constant(frames), face_model)
 
 
 def _match(entry, rows, faces):

@@ -1,11 +1,14 @@
-"""Camera and light of the dense branch: what the 7 and 9 numbers mean, and the camera that five points suggest."""
+"""Camera and light of the dense branch: what the 7 and 9 numbers mean, and the camera that five points suggest.
+
+Needs no tensorflow-graphics, so that meshes can be had without it; tests hold it equal to that.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import tensorflow as tf
-from tensorflow_graphics.geometry.transformation import rotation_matrix_3d
-from tensorflow_graphics.rendering.camera import perspective
+
+from keras_retinaface.mesh import face_model
 
 CAMERA_SIZE, LIGHT_SIZE = 7, 9
 NEAR, FAR = 1.0, 1000.0
@@ -34,22 +37,20 @@ def view_projection(camera: tf.Tensor, aspect_ratio: float = 1.0) -> tf.Tensor:
         float32 `[..., 4, 4]`. Clip space has y up; `renderer` turns images over.
     """
     location, pose, focal = tf.split(camera, (3, 3, 1), -1)
-    rotation = rotation_matrix_3d.from_euler(pose)
+    rotation = _rotation(pose)
     pivot = tf.constant(PIVOT)[:, None]
     moved = -tf.matmul(rotation, tf.broadcast_to(pivot, tf.concat([tf.shape(rotation)[:-2], (3, 1)], 0)))
     moved -= location[..., None]
     view = tf.concat([rotation, moved], -1)  # [..., 3, 4]
     bottom = tf.broadcast_to(tf.constant([[0.0, 0.0, 0.0, 1.0]]), tf.concat([tf.shape(view)[:-2], (1, 4)], 0))
     view = tf.concat([view, bottom], -2)
-    ones = tf.ones_like(focal)
-    projection = perspective.right_handed(2 * tf.atan(1 / focal), aspect_ratio * ones, NEAR * ones, FAR * ones)
-    return tf.matmul(projection, view)
+    return tf.matmul(_perspective(focal, aspect_ratio), view)
 
 
 def position(camera: tf.Tensor) -> tf.Tensor:
     """Returns float32 `[..., 3]`: where the camera stands in the face model's space, centimetres."""
     location, pose, _ = tf.split(camera, (3, 3, 1), -1)
-    rotation = rotation_matrix_3d.from_euler(pose)
+    rotation = _rotation(pose)
     return tf.linalg.matvec(rotation, location, transpose_a=True) + tf.constant(PIVOT)
 
 
@@ -131,6 +132,35 @@ def from_box(centre: tf.Tensor, extent: tf.Tensor, mean: np.ndarray) -> tf.Tenso
     return tf.concat([location, tf.zeros_like(location), tf.fill(tf.shape(scale), FOCAL)], -1)
 
 
+def start_camera(boxes: tf.Tensor, points: tf.Tensor, crop_boxes: tf.Tensor, face: face_model.FaceModel) -> tf.Tensor:
+    """Finds the camera that puts the mean face on a predicted face, in the frame of a crop.
+
+    Args:
+        boxes: float32 `[N, 4]`, predicted, xyxy, pixels.
+        points: float32 `[N, 5, 2]`, predicted, pixels.
+        crop_boxes: float32 `[N, 4]`, squares, xyxy, pixels.
+        face: the face model whose mean is put there.
+
+    Returns:
+        float32 `[N, 7]`, without gradient: from the points; where the mean face would then not lie about on the box
+        (centres apart by more than a third of the side, or sizes by more than a factor of 1.7), looking straight from
+        where it fills the box.
+    """
+    origin, side = crop_boxes[:, None, :2], crop_boxes[:, None, 2:] - crop_boxes[:, None, :2]
+    by_points = from_five_points((points - origin) / side, face.five_points(face.mean))
+    corners = (tf.reshape(boxes, (-1, 2, 2)) - origin) / side
+    middle, extent = tf.reduce_mean(corners, 1), tf.maximum(corners[:, 1] - corners[:, 0], 1e-3)
+    by_box = from_box(middle, extent, face.mean)
+    mean = tf.broadcast_to(tf.constant(face.mean), tf.concat([tf.shape(boxes)[:1], face.mean.shape], 0))
+    projected = project(mean, by_points)
+    low, high = tf.reduce_min(projected, 1), tf.reduce_max(projected, 1)
+    is_near = tf.reduce_all(tf.abs((low + high) / 2 - middle) < extent / 3, -1)
+    ratio = tf.sqrt(tf.reduce_prod(high - low, -1) / tf.reduce_prod(extent, -1))
+    # A comparison with what is not a number is false, too.
+    is_usable = is_near & (ratio > 1 / 1.7) & (ratio < 1.7)
+    return tf.stop_gradient(tf.where(is_usable[:, None], by_points, by_box))
+
+
 def unpack(raw: tf.Tensor, start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Turns the head's 16 raw numbers into camera and light; zeros leave `start` and `LIGHT` as they are.
 
@@ -170,6 +200,31 @@ def _bounded(value, limit):
 
 def _unit(vector):
     return vector / tf.maximum(tf.norm(vector, axis=-1, keepdims=True), 1e-6)
+
+
+def _rotation(angles):
+    """Returns `[..., 3, 3]`, `Rz Ry Rx` of the angles about x, y, z; the inverse of `_euler`."""
+    (sx, sy, sz), (cx, cy, cz) = (tf.unstack(of(angles), axis=-1) for of in (tf.sin, tf.cos))
+    rows = (
+        (cy * cz, sx * sy * cz - cx * sz, cx * sy * cz + sx * sz),
+        (cy * sz, sx * sy * sz + cx * cz, cx * sy * sz - sx * cz),
+        (-sy, sx * cy, cx * cy),
+    )
+    return tf.stack([tf.stack(row, -1) for row in rows], -2)
+
+
+def _perspective(focal, aspect_ratio):
+    """Returns `[..., 4, 4]`, from a right-handed camera's space to clip space; `focal` is `[..., 1]`."""
+    focal = focal[..., 0]
+    zero, one = tf.zeros_like(focal), tf.ones_like(focal)
+    scale, shift = (FAR + NEAR) / (NEAR - FAR), 2 * FAR * NEAR / (NEAR - FAR)
+    rows = (
+        (focal / aspect_ratio, zero, zero, zero),
+        (zero, focal, zero, zero),
+        (zero, zero, scale * one, shift * one),
+        (zero, zero, -one, zero),
+    )
+    return tf.stack([tf.stack(row, -1) for row in rows], -2)
 
 
 def _euler(rotation):

@@ -45,7 +45,7 @@ def dense_loss(
       shrink whatever it costs. So the gradient of both sums by the motion of the outline is added (`outline_motion`).
     - Where regression starts: a head output of zero is the mean face in mean colours, lit by `camera.LIGHT`, under the
       camera that puts it on the predicted five points, or on the predicted box where the points contradict the box
-      (`start_camera`). Predictions are taken without gradient: L_box and L_pts alone move them.
+      (`camera.start_camera`). Predictions are taken without gradient: L_box and L_pts alone move them.
     - Units of the head: `camera.unpack`; the code as it is, for codes of drawn faces have unit variance (`pretrain`).
     - Priors: mean squares of the 128, 7 and 9 head numbers, times `code_prior`, `camera_prior` and `light_prior`.
       For the code that is the logarithm of its normal prior.
@@ -132,35 +132,6 @@ def _mean_face_mask(face, camera, size):
     """Returns float32 `[N, S, S, 1]`: where the mean face is under a camera."""
     mean = tf.broadcast_to(tf.constant(face.mean), tf.concat([tf.shape(camera)[:1], face.mean.shape], 0))
     return tf.stop_gradient(renderer.silhouette(mean, face.triangles, camera, (size, size)))
-
-
-def start_camera(boxes: tf.Tensor, points: tf.Tensor, crop_boxes: tf.Tensor, face: face_model.FaceModel) -> tf.Tensor:
-    """Finds the camera that puts the mean face on a predicted face, in the frame of a crop.
-
-    Args:
-        boxes: float32 `[N, 4]`, predicted, xyxy, pixels.
-        points: float32 `[N, 5, 2]`, predicted, pixels.
-        crop_boxes: float32 `[N, 4]`, squares, xyxy, pixels.
-        face: whose mean it is.
-
-    Returns:
-        float32 `[N, 7]`, without gradient: from the points; where the mean face would then not lie about on the box
-        (centres apart by more than a third of the side, or sizes by more than a factor of 1.7), looking straight from
-        where it fills the box.
-    """
-    origin, side = crop_boxes[:, None, :2], crop_boxes[:, None, 2:] - crop_boxes[:, None, :2]
-    by_points = camera_module.from_five_points((points - origin) / side, face.five_points(face.mean))
-    corners = (tf.reshape(boxes, (-1, 2, 2)) - origin) / side
-    middle, extent = tf.reduce_mean(corners, 1), tf.maximum(corners[:, 1] - corners[:, 0], 1e-3)
-    by_box = camera_module.from_box(middle, extent, face.mean)
-    mean = tf.broadcast_to(tf.constant(face.mean), tf.concat([tf.shape(boxes)[:1], face.mean.shape], 0))
-    projected = camera_module.project(mean, by_points)
-    low, high = tf.reduce_min(projected, 1), tf.reduce_max(projected, 1)
-    is_near = tf.reduce_all(tf.abs((low + high) / 2 - middle) < extent / 3, -1)
-    ratio = tf.sqrt(tf.reduce_prod(high - low, -1) / tf.reduce_prod(extent, -1))
-    # A comparison with what is not a number is false, too.
-    is_usable = is_near & (ratio > 1 / 1.7) & (ratio < 1.7)
-    return tf.stop_gradient(tf.where(is_usable[:, None], by_points, by_box))
 
 
 def choose_anchors(is_candidate: tf.Tensor, most: int) -> tuple[tf.Tensor, tf.Tensor]:

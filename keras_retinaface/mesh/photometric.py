@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from keras_retinaface import config as config_lib
 from keras_retinaface.geometry import anchor, box, landmark, matcher
+from keras_retinaface.mesh import camera as camera_module
 from keras_retinaface.mesh import decoder as decoder_module
 from keras_retinaface.mesh import dense_loss
 
@@ -52,7 +53,7 @@ class Photometric:
             tf.gather_nd(outputs["mesh_code"], rows),
             crops,
             valid,
-            dense_loss.start_camera(boxes, points, anchors, face),
+            camera_module.start_camera(boxes, points, anchors, face),
             weight,
             self.decoder,
             face,

@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras_retinaface import atomic
 from keras_retinaface.mesh import camera as camera_module
 from keras_retinaface.mesh import decoder as decoder_module
-from keras_retinaface.mesh import dense_loss, renderer
+from keras_retinaface.mesh import graphics
 
 # Faces are drawn this much finer than their pixels and averaged, which smooths outlines.
 _FINENESS = 2
@@ -97,11 +97,11 @@ def reconstruct(boxes: np.ndarray, landmarks: np.ndarray, dense: np.ndarray) -> 
     decode = decoder()
     face = decode.face
     frames, head = np.asarray(dense[:, :4], np.float32), np.asarray(dense[:, 4:], np.float32)
-    start = dense_loss.start_camera(
+    start = camera_module.start_camera(
         tf.constant(boxes, tf.float32), tf.constant(landmarks, tf.float32), tf.constant(frames), face
     )
-    camera, light = camera_module.unpack(tf.constant(head[:, dense_loss.CODE_SIZE :]), start)
-    mesh = decode(tf.constant(head[:, : dense_loss.CODE_SIZE]))
+    camera, light = camera_module.unpack(tf.constant(head[:, decoder_module.CODE_SIZE :]), start)
+    mesh = decode(tf.constant(head[:, : decoder_module.CODE_SIZE]))
     points = camera_module.project(mesh[..., :3], camera).numpy()
     points = points * (frames[:, None, 2:] - frames[:, None, :2]) + frames[:, None, :2]
     mesh, camera, light = mesh.numpy(), camera.numpy(), light.numpy()
@@ -130,7 +130,12 @@ def render(mesh: Mesh, *, is_plain: bool = False) -> tuple[np.ndarray, np.ndarra
     Returns:
         float32 `[S, S, 3]`, RGB, 0..1, and float32 `[S, S]`, 1 where there is mesh; float32 `[4]`, the square that
         they picture, xyxy, pixels of the image, which may reach beyond it.
+
+    Raises:
+        ValueError: if tensorflow-graphics is missing; meshes can be had without it, but not drawn.
     """
+    with graphics.needed_for("drawing meshes"):
+        from keras_retinaface.mesh import renderer
     centre, side = (mesh.frame[:2] + mesh.frame[2:]) / 2, float(mesh.frame[2] - mesh.frame[0])
     # The mesh may reach beyond its anchor: a wider square about the same centre has a shorter focal length.
     half = float(np.max(np.abs(mesh.points - centre))) + 1

@@ -1,4 +1,4 @@
-"""Draws coloured meshes, differentiably, on the camera, normals and barycentrics of tensorflow-graphics."""
+"""Draws coloured meshes, differentiably, on the normals and barycentrics of tensorflow-graphics."""
 
 from __future__ import annotations
 

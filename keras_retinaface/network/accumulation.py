@@ -16,13 +16,14 @@ def train_step(model: keras.Model, images: tf.Tensor, targets: dict, num_parts: 
         model: a compiled RetinaFace.
         images: `[B, H, W, 3]`; B must be a multiple of `num_parts`.
         targets: as of `RetinaFace.compute_loss`.
-        num_parts: of equal size.
+        num_parts: into how many parts of equal size the batch is cut.
     """
     size = tf.shape(images)[0] // num_parts
     tf.debugging.assert_equal(
         size * num_parts, tf.shape(images)[0], message="`accumulate_steps` must divide the images of each replica"
     )
-    counts = model.loss_counts(targets, num_parts)
+    objective, optimizer = model.objective, model.optimizer
+    counts = objective.counts(targets, num_parts)
     variables = model.trainable_variables
 
     def take_part(part, sums):
@@ -30,8 +31,9 @@ def train_step(model: keras.Model, images: tf.Tensor, targets: dict, num_parts: 
         inputs = images[rows]
         wanted = {name: value[rows] for name, value in targets.items()}
         with tf.GradientTape() as tape:
-            loss = model.counted_loss(inputs, wanted, model(inputs, training=True), counts, num_parts=num_parts)
-            loss = _scale(model.optimizer, loss)
+            outputs = model(inputs, training=True)
+            loss = objective.share(inputs, wanted, outputs, counts, num_parts=num_parts, optimizer=optimizer)
+            loss = _scale(optimizer, loss)
         gradients = tape.gradient(
             loss, [_tensor(variable) for variable in variables], unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
@@ -40,9 +42,9 @@ def train_step(model: keras.Model, images: tf.Tensor, targets: dict, num_parts: 
     zeros = [tf.zeros(variable.shape, variable.dtype) for variable in variables]
     # One at a time: parts that run together would need the memory of the whole.
     _, gradients = tf.while_loop(lambda part, _: part < num_parts, take_part, (0, zeros), parallel_iterations=1)
-    if hasattr(model.optimizer, "get_unscaled_gradients"):
-        gradients = model.optimizer.get_unscaled_gradients(gradients)
-    model.optimizer.apply_gradients(zip(gradients, variables))
+    if hasattr(optimizer, "get_unscaled_gradients"):
+        gradients = optimizer.get_unscaled_gradients(gradients)
+    optimizer.apply_gradients(zip(gradients, variables))
 
 
 def _tensor(variable):

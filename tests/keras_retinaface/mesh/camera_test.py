@@ -74,3 +74,43 @@ def test_unpack_starts_at_the_start_and_stays_finite():
         numbers, light = camera.unpack(tf.fill((2, 16), extreme), start)
         assert np.isfinite(numbers).all() and np.isfinite(light).all()
         assert (numbers.numpy()[:, [2, 6]] > 0).all() and (light.numpy()[:, 3:] > 0).all()
+
+
+@pytest.mark.parametrize("aspect_ratio", [1.0, 1.6])
+def test_view_and_projection_are_those_of_tensorflow_graphics(aspect_ratio):
+    from tensorflow_graphics.geometry.transformation import rotation_matrix_3d
+    from tensorflow_graphics.rendering.camera import perspective
+
+    numbers = tf.random.stateless_normal((2, 3, 7), (1, 2)) + STRAIGHT
+    rotation = rotation_matrix_3d.from_euler(numbers[..., 3:6])
+    ones = tf.ones((2, 3, 1))
+    projection = perspective.right_handed(
+        2 * tf.atan(1 / numbers[..., 6:]), aspect_ratio * ones, camera.NEAR * ones, camera.FAR * ones
+    )
+    points = tf.random.stateless_normal((2, 3, 4, 3), (3, 4))
+    seen = tf.einsum("...ij,...nj->...ni", rotation, points - tf.constant(camera.PIVOT)) - numbers[..., None, :3]
+    clip = tf.einsum("...ij,...nj->...ni", projection, tf.concat([seen, tf.ones_like(seen[..., :1])], -1))
+    found = tf.einsum(
+        "...ij,...nj->...ni",
+        camera.view_projection(numbers, aspect_ratio),
+        tf.concat([points, tf.ones_like(points[..., :1])], -1),
+    )
+    np.testing.assert_allclose(found, clip, rtol=1e-5, atol=1e-4)
+
+
+def test_start_camera_follows_points_and_falls_back_to_the_box():
+    face = face_model.load()
+    crop_boxes = tf.constant([[100.0, 50.0, 200.0, 150.0]])
+    truth = tf.constant([[1.0, -2.0, 80.0, 0.1, 0.3, -0.2, camera.FOCAL]])
+    mean = tf.constant(face.mean[None])
+    outline = camera.project(mean, truth)[0] * 100 + [100, 50]
+    boxes = tf.concat([tf.reduce_min(outline, 0), tf.reduce_max(outline, 0)], 0)[None]
+    points = camera.project(tf.constant(face.five_points(face.mean)[None]), truth) * 100 + [100, 50]
+    start = camera.start_camera(boxes, points, crop_boxes, face)
+    np.testing.assert_allclose(camera.project(mean, start), camera.project(mean, truth), atol=0.02)
+    for wrong in (points * 0, points + 60, points / 0):
+        start = camera.start_camera(boxes, wrong, crop_boxes, face)
+        np.testing.assert_array_equal(start[0, 3:6], 0)
+        outline = camera.project(mean, start)[0] * 100 + [100, 50]
+        found = tf.concat([tf.reduce_min(outline, 0), tf.reduce_max(outline, 0)], 0)
+        np.testing.assert_allclose(found, boxes[0], atol=9)

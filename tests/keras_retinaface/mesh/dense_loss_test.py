@@ -188,20 +188,3 @@ def test_choose_anchors():
     assert float(tf.reduce_sum(weight)) == 5 and len({tuple(row) for row in rows.numpy()}) == 5
     rows, weight = dense_loss.choose_anchors(tf.zeros((1, 2), tf.bool), 5)
     assert rows.shape == (5, 2) and not weight.numpy().any()
-
-
-def test_start_camera_follows_points_and_falls_back_to_the_box(face):
-    crop_boxes = tf.constant([[100.0, 50.0, 200.0, 150.0]])
-    truth = tf.constant([[1.0, -2.0, 80.0, 0.1, 0.3, -0.2, camera.FOCAL]])
-    mean = tf.constant(face.mean[None])
-    outline = camera.project(mean, truth)[0] * 100 + [100, 50]
-    boxes = tf.concat([tf.reduce_min(outline, 0), tf.reduce_max(outline, 0)], 0)[None]
-    points = camera.project(tf.constant(face.five_points(face.mean)[None]), truth) * 100 + [100, 50]
-    start = dense_loss.start_camera(boxes, points, crop_boxes, face)
-    np.testing.assert_allclose(camera.project(mean, start), camera.project(mean, truth), atol=0.02)
-    for wrong in (points * 0, points + 60, points / 0):
-        start = dense_loss.start_camera(boxes, wrong, crop_boxes, face)
-        np.testing.assert_array_equal(start[0, 3:6], 0)
-        outline = camera.project(mean, start)[0] * 100 + [100, 50]
-        found = tf.concat([tf.reduce_min(outline, 0), tf.reduce_max(outline, 0)], 0)
-        np.testing.assert_allclose(found, boxes[0], atol=9)

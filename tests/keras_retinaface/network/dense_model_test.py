@@ -1,5 +1,8 @@
 """The dense head in the whole model; the other outputs are tested beside `model.py`."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -7,9 +10,11 @@ import tensorflow as tf
 
 from data_pipeline import dataset, synthetic
 from keras_retinaface import config as config_lib
+from keras_retinaface.mesh import face_model
 from keras_retinaface.network import model as model_lib
 from keras_retinaface.network import serving
 from keras_retinaface.training import run
+from tests import conftest
 
 CONFIG = config_lib.Config().replace(
     dense=True,
@@ -66,10 +71,34 @@ def test_no_large_face_no_loss(model, batch):
     nothing = {**targets, "state": tf.zeros_like(targets["state"]) - 1}
     with tf.GradientTape() as tape:
         code = tf.Variable(outputs["mesh_code"])
-        total, error, count = model._photometric(images, nothing, {**outputs, "mesh_code": code + 0})
+        total, error, count = model.objective.photometric(images, nothing, {**outputs, "mesh_code": code + 0})
     assert [float(value) for value in (total, error, count)] == [0, 0, 0]
-    slope = tape.gradient(total, code)
-    assert slope is None or not tf.reduce_any(tf.convert_to_tensor(slope) != 0)
+    # Zero, and not missing as where the loss has none.
+    np.testing.assert_array_equal(tf.convert_to_tensor(tape.gradient(total, code)), tf.zeros_like(code))
+
+
+def test_the_gradient_of_the_loss_reaches_the_dense_head(model, batch):
+    images, targets = batch
+    outputs = model(tf.cast(images, tf.float32))
+
+    def loss_at(code):
+        return model.compute_loss(images, targets, {**outputs, "mesh_code": code}, training=False)
+
+    code = tf.zeros_like(outputs["mesh_code"])
+    with tf.GradientTape() as tape:
+        tape.watch(code)
+        loss = loss_at(code)
+    slope = tf.convert_to_tensor(tape.gradient(loss, code)).numpy()
+    size = targets["matched_box"][..., 2:] - targets["matched_box"][..., :2]
+    is_large = (targets["state"] == 1) & (np.min(size, -1) >= CONFIG.loss.dense_min_face)
+    assert 0 < np.sum(is_large) <= CONFIG.loss.dense_max_faces, "of more, some are drawn by lot"
+    # Shape and colours, camera, light; the priors have no slope at zero, so all of it is the picture's.
+    for part in (slice(0, 128), slice(128, 135), slice(135, 144)):
+        np.testing.assert_array_equal(slope[..., part].any(-1), is_large)
+    # The light moves no outline, so the loss is smooth in it.
+    step = 0.05 * (np.arange(144) >= 141).astype(np.float32)
+    difference = float(loss_at(code + step) - loss_at(code - step)) / 2
+    assert difference != 0 and np.sum(slope * step) == pytest.approx(difference, rel=0.05)
 
 
 @pytest.mark.slow
@@ -97,8 +126,9 @@ def test_detector_and_exports_hold_nothing_of_it(model, batch):
     serve = serving.make(model, config_lib.Detection(), None).get_concrete_function()
     assert not any("dense_" in variable.name for variable in serve.variables)
     # The decoder is nobody's weight: neither saved nor counted.
-    shapes = {weight.shape for layer in model.layers for weight in layer.weights}
-    assert model._photometric.decoder.dense.kernel.shape not in shapes
+    model.objective.prepare()
+    shapes = {weight.shape for weight in model.weights}
+    assert model.objective._photometric.decoder.dense.kernel.shape not in shapes
     num_weights = sum(layer.count_params() for layer in model.layers if not layer.name.startswith("dense_"))
     assert model.detector().count_params() == num_weights
 
@@ -125,6 +155,45 @@ def test_save_and_load(model, batch, tmp_path):
     assert again.config.to_model_dict() == CONFIG.to_model_dict()
     images = tf.cast(batch[0], tf.float32)
     np.testing.assert_array_equal(again(images)["scores"], model(images)["scores"])
+
+
+_WITHOUT_GRAPHICS = """
+import pathlib, sys
+sys.modules["tensorflow_graphics"] = None
+import numpy as np
+from keras_retinaface import Detector, RetinaFace, config, image_file
+from keras_retinaface.export import tflite
+from keras_retinaface.mesh import reconstruction
+model = RetinaFace.from_preset("mobilenet025_dense")
+photo = image_file.read("examples/photos/tfjs_three_people.jpg")
+faces = Detector(model, image_size=480, mesh=True).detect(photo)
+print(len(faces), len(faces[0].mesh.vertices))
+tflite.tflite(model, pathlib.Path(sys.argv[1]) / "a.tflite", config.Detection(), image_size=(64, 64))
+
+def fit():
+    model.compile(optimizer="sgd")
+    model.fit(np.zeros((1, 32, 32, 3)), {"state": np.zeros((1, 42), int)}, verbose=0)
+
+def measure():
+    from keras_retinaface.evaluation import mesh_fit
+
+for call in (fit, measure, lambda: reconstruction.render(faces[0].mesh)):
+    try:
+        call()
+    except ValueError as error:
+        print(error)
+"""
+
+
+def test_only_training_and_drawing_need_tensorflow_graphics(tmp_path):
+    command = [sys.executable, "-c", _WITHOUT_GRAPHICS, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=conftest.ROOT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"3 {face_model.load().num_vertices}" and (tmp_path / "a.tflite").is_file()
+    needed = "needs tensorflow-graphics: pip install --no-deps tensorflow-graphics==2021.12.3. Received: "
+    purposes = ("the dense loss", "measuring meshes", "drawing meshes")
+    assert [line[: line.index("Received: ") + 10] for line in lines[1:]] == [f"{what} {needed}" for what in purposes]
 
 
 def test_freezing_without_a_dense_head():

@@ -6,6 +6,7 @@ import tensorflow as tf
 from keras_retinaface import config as config_lib
 from keras_retinaface.geometry import anchor
 from keras_retinaface.network import model as model_lib
+from keras_retinaface.network import objective
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_fit_reports_every_loss_and_learns(tmp_path):
     dataset = tf.data.Dataset.from_tensors((images, _targets(model, images, 4))).repeat()
     model.compile(optimizer=keras.optimizers.SGD(0.01, momentum=0.9))
     history = model.fit(dataset, epochs=6, steps_per_epoch=3, verbose=0, shuffle=False).history
-    assert set(history) == set(model_lib.METRICS)
+    assert set(history) == set(objective.METRICS)
     assert history["loss"][-1] < 0.5 * history["loss"][0]
     weights = model.config.loss
     weighted = (
@@ -155,10 +156,10 @@ def test_parts_of_a_batch_count_as_the_batch():
     model = model_lib.RetinaFace(config_lib.Config().replace(ohem_pool="batch", negative_ratio=30.0))
     targets = {name: tf.constant(value) for name, value in _targets(model, _images(2, 32, 32), 1).items()}
     # One pool of 2 faces and 82 others keeps 60; of two pools each keeps 30 of 41.
-    assert float(model.loss_counts(targets)["class_loss"]) == 2 + 60
-    assert float(model.loss_counts(targets, num_parts=2)["class_loss"]) == 2 + 60
+    assert float(model.objective.counts(targets)["class_loss"]) == 2 + 60
+    assert float(model.objective.counts(targets, num_parts=2)["class_loss"]) == 2 + 60
     ignored = {**targets, "state": tf.concat([targets["state"][:1], -tf.ones([1, 42], tf.int32)], 0)}
-    assert float(model.loss_counts(ignored)["class_loss"]) == 1 + 30
+    assert float(model.objective.counts(ignored)["class_loss"]) == 1 + 30
 
 
 def _dynamic(**changes):
@@ -182,7 +183,7 @@ def test_dynamic_assignment_trains_on_faces():
     model, images, targets = _dynamic()
     outputs = model(images)
     loss = model.compute_loss(images, targets, outputs)
-    encoded = model.assigned(images, targets, outputs)
+    encoded = model.objective.assigned(images, targets, outputs)
     assert (encoded["state"][0] == 0).numpy().all() and set(encoded["state"][1].numpy()) == {-1, 0, 1}
     # What the outputs make of faces counts like targets that were given.
     assert float(model.compute_loss(images, encoded, outputs)) == pytest.approx(float(loss), rel=1e-6)
@@ -199,8 +200,8 @@ def test_dynamic_assignment_in_parts_weighs_parts_alike():
     outputs = model(images)
     whole = float(model.compute_loss(images, targets, outputs))
     halves = [[{name: v[i : i + 1] for name, v in d.items()} for d in (targets, outputs)] for i in (0, 1)]
-    assert model.loss_counts(targets, 2) is None
-    parts = [float(model.counted_loss(images[:1], t, o, None, num_parts=2)) for t, o in halves]
+    assert model.objective.counts(targets, 2) is None
+    parts = [float(model.objective.share(images[:1], t, o, None, num_parts=2)) for t, o in halves]
     assert sum(parts) == pytest.approx(whole, rel=1e-5)
     model.compile(optimizer=keras.optimizers.SGD(0.0))
     history = model.fit(tf.data.Dataset.from_tensors((images, targets)), verbose=0, shuffle=False).history
