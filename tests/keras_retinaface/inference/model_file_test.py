@@ -10,7 +10,7 @@ import pytest
 from keras_retinaface import config as config_lib
 from keras_retinaface.inference import model_file, runtime
 from keras_retinaface.network import model as model_lib
-from keras_retinaface.training import run
+from keras_retinaface.training import start
 from keras_retinaface.weights import arrays
 from tests import conftest
 
@@ -51,7 +51,7 @@ def test_reads_what_keras_writes(model, whole):
     _assert_same(loaded, model)
     _assert_same(keras.models.load_model(whole, compile=False), model)
     other = model_lib.RetinaFace(_CONFIG)
-    run.initialise(other, str(whole.with_name("a.weights.h5")))
+    start.initialise(other, str(whole.with_name("a.weights.h5")))
     _assert_same(other, model)
 
 
@@ -79,7 +79,7 @@ def test_layers_of_every_kind_have_the_place_that_keras_gives_them(tmp_path):
         frozen_stages=2,
     )
     model = model_lib.RetinaFace(config)
-    run.freeze(model, config.training)
+    start.freeze(model, config.training)
     rng = np.random.default_rng(0)
     for variable in arrays.names(model).values():
         variable.assign(rng.random(tuple(variable.shape)))
@@ -183,7 +183,7 @@ def test_weights_that_do_not_fit_are_named(model, whole, tmp_path):
     other = model_lib.RetinaFace(_CONFIG)
     before = arrays.read(other)
     with pytest.raises(ValueError, match="b.weights.h5: not a readable .weights.h5 file: "):
-        run.initialise(other, str(path))
+        start.initialise(other, str(path))
     path.write_bytes(whole.with_name("a.weights.h5").read_bytes())  # HDF5 has changed the folder's kind for the link
     with h5py.File(path, "r+") as root:
         del root["layers/conv2d/vars/0"]
@@ -191,12 +191,12 @@ def test_weights_that_do_not_fit_are_named(model, whole, tmp_path):
     with pytest.raises(
         ValueError, match="b.weights.h5: does not fit the model: it holds 1 more weights, as layers/other"
     ):
-        run.initialise(other, str(path))
+        start.initialise(other, str(path))
     with h5py.File(path, "r+") as root:
         del root["layers/other/vars/0"]
     with pytest.raises(
         ValueError, match=r"b.weights.h5: does not fit the model: 1 weights missing \(first: \['stage1_0"
     ):
-        run.initialise(other, str(path))
+        start.initialise(other, str(path))
     for name, value in arrays.read(other).items():
         np.testing.assert_array_equal(value, before[name])

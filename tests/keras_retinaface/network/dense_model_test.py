@@ -13,7 +13,7 @@ from keras_retinaface import config as config_lib
 from keras_retinaface.mesh import face_model
 from keras_retinaface.network import model as model_lib
 from keras_retinaface.network import serving
-from keras_retinaface.training import run
+from keras_retinaface.training import start
 from tests import conftest
 
 CONFIG = config_lib.Config().replace(
@@ -36,7 +36,7 @@ def batch():
 def model():
     keras.utils.set_random_seed(0)
     model = model_lib.RetinaFace(CONFIG)
-    run.initialise(model, "mobilenet025_public")
+    start.initialise(model, "mobilenet025_public")
     return model
 
 
@@ -103,7 +103,7 @@ def test_the_gradient_of_the_loss_reaches_the_dense_head(model, batch):
 
 @pytest.mark.slow
 def test_frozen_detector_learns_faces_and_nothing_else(model, batch):
-    run.freeze_detector(model)
+    start.freeze_detector(model)
     before = {layer.name: layer.get_weights() for layer in model.layers}
     images, targets = batch
     model.compile(optimizer=keras.optimizers.Adam(3e-3))
@@ -198,4 +198,4 @@ def test_only_training_and_drawing_need_tensorflow_graphics(tmp_path):
 
 def test_freezing_without_a_dense_head():
     with pytest.raises(ValueError, match="`use_frozen_detector` needs a dense head: set `dense`"):
-        run.freeze_detector(model_lib.RetinaFace(CONFIG.replace(dense=False)))
+        start.freeze_detector(model_lib.RetinaFace(CONFIG.replace(dense=False)))

@@ -10,8 +10,7 @@ from keras_retinaface.export import parity, saved_model, tflite
 from keras_retinaface.geometry import anchor
 from keras_retinaface.layers import backbone, deform_conv
 from keras_retinaface.network import cost, model
-from keras_retinaface.training import optimizer
-from keras_retinaface.training import run as run_lib
+from keras_retinaface.training import optimizer, start
 
 PAPER = config_lib.Config.preset("paper_resnet50")
 
@@ -144,7 +143,7 @@ def test_recomputed_training_step_is_the_same_step():
 
 def test_frozen_stages_and_norms_keep_their_weights():
     retinaface = _small(frozen_stages=2, use_frozen_backbone_norms=True, use_deformable=False)
-    run_lib.freeze(retinaface, retinaface.config.training)
+    start.freeze(retinaface, retinaface.config.training)
     before = {layer.name: [np.array(weight) for weight in layer.weights] for layer in retinaface.layers}
     retinaface.compile(optimizer=optimizer.make_optimizer(PAPER.training, 10, retinaface))
     retinaface.train_on_batch(_image(2, 64, 64, 3), _state(PAPER, (64, 64), 2))

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from keras_retinaface.network import model as model_lib
-from keras_retinaface.training import run
 from keras_retinaface.weights import arrays
 from tests import conftest
 
@@ -21,7 +20,7 @@ def test_replicas_and_parts_train_as_one_batch_on_one_device(tmp_path):
     histories = json.loads(result.stdout.splitlines()[-1])
     values = [np.load(tmp_path / f"{index}.npz") for index in range(len(_RUNS))]
     start = model_lib.RetinaFace()
-    run.initialise(start, "mobilenet025")
+    start.initialise(start, "mobilenet025")
     before = {name.replace("/", ":"): np.asarray(value) for name, value in arrays.names(start).items()}
     for other in (1, 2):
         for name, losses in histories[0].items():

@@ -12,8 +12,7 @@ import tensorflow as tf
 
 from keras_retinaface import config as config_lib
 from keras_retinaface.network import model as model_lib
-from keras_retinaface.training import optimizer
-from keras_retinaface.training import run as run_lib
+from keras_retinaface.training import optimizer, start
 from keras_retinaface.weights import arrays
 
 BATCH, SIZE, STEPS = 4, 64, 2
@@ -43,8 +42,8 @@ def run(num_devices, changes):
     with strategy.scope():
         keras.utils.set_random_seed(3)
         model = model_lib.RetinaFace(config)
-        run_lib.initialise(model, "mobilenet025")
-        run_lib.freeze(model, config_lib.Training(use_frozen_norms=True))
+        start.initialise(model, "mobilenet025")
+        start.freeze(model, config_lib.Training(use_frozen_norms=True))
         model.compile(optimizer=optimizer.make_optimizer(config.training, STEPS, model))
     images = np.random.default_rng(1).uniform(0, 255, (BATCH, SIZE, SIZE, 3)).astype(np.float32)
     num_anchors = (8 * 8 + 4 * 4 + 2 * 2) * 2

@@ -6,7 +6,7 @@ import tensorflow as tf
 from keras_retinaface import config as config_lib
 from keras_retinaface.geometry import anchor
 from keras_retinaface.network import model as model_lib
-from keras_retinaface.training import run, strategy
+from keras_retinaface.training import start, strategy
 from keras_retinaface.weights import arrays, norms
 
 
@@ -72,7 +72,7 @@ def test_reasons_are_cut_out_of_pages():
 def test_half_precision_trains_and_stays_close():
     image = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
     whole = model_lib.RetinaFace()
-    run.initialise(whole, "mobilenet025")
+    start.initialise(whole, "mobilenet025")
     norms.unfold_norms(whole, [image])  # without norms the weights diverge
     strategy.set_precision(strategy.make("one"), is_mixed=True)
     try:
@@ -96,7 +96,7 @@ def test_half_precision_trains_and_stays_close():
         "landmark_weight": np.ones((*shape, 5), np.float32),
         "matched_box": np.tile(np.array([8, 8, 24, 24], np.float32), (*shape, 1)),
     }
-    run.freeze(mixed, config_lib.Training(use_frozen_norms=True))
+    start.freeze(mixed, config_lib.Training(use_frozen_norms=True))
     mixed.compile(optimizer=keras.optimizers.SGD(1e-3))
     history = mixed.fit(tf.data.Dataset.from_tensors((image, targets)), epochs=4, verbose=0, shuffle=False).history
     loss = whole.compute_loss(image, tf.nest.map_structure(tf.constant, targets), expected)

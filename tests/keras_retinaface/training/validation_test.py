@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing import event_accumulator
 
 from keras_retinaface.media import image_file
 from keras_retinaface.network import model as model_lib
-from keras_retinaface.training import callbacks, optimizer, run, validation, weight_average
+from keras_retinaface.training import callbacks, optimizer, start, validation, weight_average
 from keras_retinaface.weights import arrays
 from tests import pictures
 
@@ -18,7 +18,7 @@ _FACE = (40, 220, 90)
 @pytest.fixture
 def model():
     model = model_lib.RetinaFace()
-    run.initialise(model, "mobilenet025")
+    start.initialise(model, "mobilenet025")
     model.compile(optimizer=keras.optimizers.SGD(optimizer.WarmupSteps(0.01, 0, (5,))))
     return model
 
