@@ -23,6 +23,11 @@ def _seconds():
     return usage.ru_utime + usage.ru_stime
 
 
+def _assert_loss_falls(text):
+    losses = [float(number) for number in re.findall(r" - loss: ([0-9.]+)", text)]
+    assert len(losses) == 5 and losses[-1] < losses[0], losses
+
+
 def test_no_outputs_are_stored():
     cells = [cell for cell in _read().cells if cell.cell_type == "code"]
     assert cells and not any(cell.outputs or cell.execution_count for cell in cells)
@@ -51,4 +56,6 @@ def test_it_runs_in_under_three_minutes(tmp_path, monkeypatch):
     found = re.search(r"(\d+) faces with the .tflite, (\d+) with the Keras model", text)
     # A short training may add a face that is not there, but then to both.
     assert found and found.group(1) == found.group(2) and int(found.group(1)) >= 3, text
-    assert (tmp_path / "retinaface.tflite").stat().st_size > 1e6
+    assert re.search(r"[1-9]\.\d MB", text)
+    _assert_loss_falls(text)
+    assert not {path.name for path in tmp_path.iterdir()} - {"runtime"}, "it writes into a folder of its own only"
