@@ -112,7 +112,7 @@ def export_once(name: Name, size, score_threshold: float) -> str:
         elif name.form in _ONNX:
             from keras_retinaface.export import onnx
 
-            onnx.onnx(model, path, detection, quantize=_ONNX[name.form])
+            onnx.write(model, path, detection, quantize=_ONNX[name.form])
         else:
             photos = [image_file.read(file) for file in image_file.find(_CALIBRATION_IMAGES.value)]
             kind = _TFLITE[name.form]

@@ -120,7 +120,7 @@ def _export_onnx(model, path: pathlib.Path, detection, sizes: list[tuple[int, in
     from keras_retinaface.export import onnx
 
     is_fixed = flags.FLAGS[_IMAGE_SIZE.name].present and len(sizes) == 1
-    onnx.onnx(
+    onnx.write(
         model,
         path,
         detection,

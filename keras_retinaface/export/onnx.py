@@ -23,7 +23,7 @@ _OPSET, _IR_VERSION = 17, 8
 _LICENCE = "Apache-2.0"
 
 
-def onnx(
+def write(
     model,
     path: str | os.PathLike,
     detection: config_lib.Detection,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_retinaface import config as config_lib
-from keras_retinaface.export import tflite
+from keras_retinaface.export import parity
 from keras_retinaface.formats import onnx_file
 from keras_retinaface.inference import detector, onnx_check, onnx_runtime, runtime
 from keras_retinaface.media import image_file
@@ -31,7 +31,7 @@ def model():
 @pytest.fixture(scope="module")
 def onnx_path(model, tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "retinaface.onnx"
-    onnx.onnx(model, path, DETECTION, source="mobilenet025")
+    onnx.write(model, path, DETECTION, source="mobilenet025")
     return path
 
 
@@ -91,7 +91,7 @@ def test_a_batch_holds_what_its_images_hold(onnx_path, crowd):
 def test_options_of_detection_hold(model, onnx_path, tmp_path, crowd):
     path = tmp_path / "options.onnx"
     detection = config_lib.Detection(score_threshold=0.3, iou_threshold=0.3, max_faces=40, voting_iou=0.5)
-    onnx.onnx(model, path, detection)
+    onnx.write(model, path, detection)
     _check(parity.measure(model, path, detection, crowd[2:]), 60)
     voted, plain = (runtime.open_model(file, DETECTION).run(crowd[2][None])["boxes"] for file in (path, onnx_path))
     assert np.abs(voted[:, :25] - plain[:, :25]).max() > 0.3
@@ -106,14 +106,14 @@ def test_options_of_detection_hold(model, onnx_path, tmp_path, crowd):
 
 def test_a_fixed_size_and_half_the_bytes(model, onnx_path, tmp_path, crowd):
     path = tmp_path / "small.onnx"
-    onnx.onnx(model, path, DETECTION, image_size=(240, 321), quantize="float16")
+    onnx.write(model, path, DETECTION, image_size=(240, 321), quantize="float16")
     assert path.stat().st_size < 0.6 * onnx_path.stat().st_size
     assert runtime.open_model(path, DETECTION).image_sizes == ((240, 321),)
     report = parity.measure(model, path, DETECTION, crowd)
     assert report["faces"] > 20 and report["unmatched"] <= 1 and report["score"] < 0.02 and report["box"] < 0.5
     assert len(detector.Detector(path).detect_batch(crowd[:2])[1]) == 1
     with pytest.raises(ValueError, match="`quantize` of ONNX must be one of .* Received: quantize='int8'"):
-        onnx.onnx(model, path, DETECTION, quantize="int8")
+        onnx.write(model, path, DETECTION, quantize="int8")
 
 
 _LEVELS = {"strides": (16, 32, 64), "sizes": ((16.0, 32.0), (64.0,) * 2, (128.0, 256.0)), "variances": (1.0, 1.0)}
@@ -142,7 +142,7 @@ def test_other_networks_compute_the_same(tmp_path, network, levels):
                 weights[index] = random.normal(0, 0.002, weight.shape).astype(np.float32)
         layer.set_weights(weights)
     path, detection = tmp_path / "network.onnx", config_lib.Detection(score_threshold=0.0, max_faces=40)
-    onnx.onnx(made, path, detection)
+    onnx.write(made, path, detection)
     image = random.integers(0, 256, (1, 75, 97, 3)).astype(np.uint8)
     found = runtime.open_model(path, detection).run(image)
     outputs = made(image.astype(np.float32), training=False)
@@ -165,7 +165,7 @@ def test_the_light_form_is_of_the_shipped_weights(model, tmp_path, crowd):
     # Its limits come with each call, and do what those of an export do.
     for options in ({}, {"voting_iou": 0.5}, {"score_threshold": 0.02, "iou_threshold": 0.3, "max_faces": 30}):
         detection = config_lib.Detection(**options)
-        onnx.onnx(model, path, detection)
+        onnx.write(model, path, detection)
         wanted = runtime.open_model(path, DETECTION)
         light = onnx_runtime.OnnxRuntime(shipped.light(name), 1, detection)
         for image in crowd:
