@@ -17,6 +17,7 @@ from ai_edge_litert import interpreter
 
 # The colour of the padding (RGB) is what the network subtracts, so that padding is zero to it.
 PADDING = (123, 117, 104)
+GREEN = (90, 220, 40)  # BGR
 
 
 def open_model(path: str, num_threads: int = 1):
@@ -50,6 +51,21 @@ def detect(runner, size: tuple[int, int], image: np.ndarray) -> list[dict]:
     ]
 
 
+def draw(bgr: np.ndarray, faces: list[dict]) -> None:
+    """Draws boxes, points and scores, in sizes that go by the face and by the picture."""
+    for x1, y1, x2, y2, face in ((*map(round, face["box"]), face) for face in faces):
+        text = max(11, min(max(bgr.shape) / 70, (x2 - x1) / 3), min((x2 - x1) / 7, max(bgr.shape) / 25))  # pixels
+        line, style = max(1, round(text / 9)), (cv2.FONT_HERSHEY_SIMPLEX, text / 22)
+        cv2.rectangle(bgr, (x1, y1), (x2, y2), GREEN, line)
+        for point in face["landmarks"]:
+            for radius, colour in ((2 * line + 1, (0, 0, 0)), (2 * line, (60, 60, 255))):
+                cv2.circle(bgr, tuple(map(round, point)), radius, colour, -1, cv2.LINE_AA)
+        width, height = cv2.getTextSize(f"{face['score']:.2f}", *style, line)[0]
+        y1 = max(y1, height + 4 * line)
+        cv2.rectangle(bgr, (x1, y1 - height - 4 * line), (x1 + width, y1), GREEN, -1)
+        cv2.putText(bgr, f"{face['score']:.2f}", (x1, y1 - 2 * line), *style, (0, 25, 5), line, cv2.LINE_AA)
+
+
 def main(model: str, path: str, drawn: str | None = None) -> None:
     """Prints one JSON line a face, and draws them into a file if one is named."""
     bgr = cv2.imread(path)
@@ -58,11 +74,8 @@ def main(model: str, path: str, drawn: str | None = None) -> None:
     faces = detect(*open_model(model), cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
     for face in faces:
         print(json.dumps(face))
-        x1, y1, x2, y2 = (round(v) for v in face["box"])
-        cv2.rectangle(bgr, (x1, y1), (x2, y2), (80, 220, 80), 2)
-        for x, y in face["landmarks"]:
-            cv2.circle(bgr, (round(x), round(y)), 2, (60, 60, 255), -1)
     if drawn:
+        draw(bgr, faces)
         cv2.imwrite(drawn, bgr)
 
 

@@ -7,11 +7,13 @@ __version__ = "0.2.0"
 _CLASSES = {
     "Config": "config",
     "Detector": "inference.detector",
-    "Face": "inference.detector",
+    "Face": "inference.face",
+    "Faces": "inference.face",
     "RetinaFace": "network.model",
 }
 # Modules that the README and the notebook name.
 _MODULES = {
+    "face": "inference.face",
     "image_file": "media.image_file",
     "drawing": "media.drawing",
     "tflite_file": "formats.tflite_file",

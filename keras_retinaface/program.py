@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 import textwrap
+import warnings
 from collections.abc import Callable, Iterable
 
 from absl import app, flags
@@ -23,6 +24,8 @@ _ALSO = (
     "warnings only. --helpfull shows the flags of the libraries beneath, too."
 )
 _HINT = "(--help shows all flags)"
+# What TensorFlow prints as it starts: missing GPUs and how it was built. Errors of its ops are raised all the same.
+_QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
 _titles: dict[str, str] = {}
 
 
@@ -43,6 +46,7 @@ def run(main: Callable[[list[str]], int | None], *, name: str | None = None, arg
         name: what the user typed to start it, where that is not a script or `python -m`.
         argv: the program and its arguments; those of the process by default.
     """
+    quiet()
     argv = list(sys.argv if argv is None else argv)
     called = name or os.path.basename(argv[0])
 
@@ -68,6 +72,17 @@ def run(main: Callable[[list[str]], int | None], *, name: str | None = None, arg
             return _fault(called, said)
 
     app.run(guarded, argv, flags_parser=parse)
+
+
+def quiet() -> None:
+    """Keeps TensorFlow's start off the screen, unless the environment says how much of it is wanted.
+
+    Before TensorFlow is imported; children of the process are quiet too.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    if not sys.warnoptions:
+        warnings.filterwarnings("ignore", message=r"\s*TensorFlow Addons")
 
 
 def _fault(called: str, said: str, status: int = 1) -> int:

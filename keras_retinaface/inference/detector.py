@@ -2,48 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
+import inspect
+import itertools
 import os
-import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent import futures
 
 import cv2
 import numpy as np
 
 from keras_retinaface import config as config_lib
+from keras_retinaface.inference import face as face_lib
 from keras_retinaface.inference import merging, overview, runtime
 from keras_retinaface.inference import view as view_lib
+from keras_retinaface.media import picture as picture_lib
+
+Face, Faces = face_lib.Face, face_lib.Faces
 
 # Pictures of one size run together up to this many pixels; beyond, memory grows and a CPU gains nothing.
 _MAX_BATCH_PIXELS = 1 << 21
+# Pictures that a batch holds at a time, in pixels; of more, the first are done before the next are read.
+_MOST_HELD_PIXELS = 1 << 27
+# Threads of a batch: beyond, they only wait for memory.
+_MOST_WORKERS = 8
 _THRESHOLDS = ("score_threshold", "iou_threshold", "max_faces", "voting_iou")
-
-
-@dataclasses.dataclass(frozen=True)
-class Face:
-    """One detected face, in pixels of the image it was found in.
-
-    Attributes:
-        box: float32 `[4]`, xyxy.
-        score: in [0, 1].
-        landmarks: float32 `[5, 2]`, (x, y): eyes, nose tip, mouth corners, left of the image first.
-        mesh: a `reconstruction.Mesh`, or None if none was asked for.
-    """
-
-    box: np.ndarray
-    score: float
-    landmarks: np.ndarray
-    mesh: typing.Any = None
-
-    def to_dict(self) -> dict:
-        """Returns plain lists, ready for JSON, rounded to a thousandth of a pixel; with a mesh its `pose` too."""
-        return {
-            "box": [round(float(v), 3) for v in self.box],
-            "score": round(float(self.score), 6),
-            "landmarks": [[round(float(v), 3) for v in point] for point in self.landmarks],
-            **({} if self.mesh is None else {"pose": self.mesh.pose}),
-        }
 
 
 class Detector:
@@ -113,40 +96,64 @@ class Detector:
                 "a `Detector` pickles if its `model` is a name or a path: save the model and give its path. "
                 f"Received: {type(self._model).__name__}"
             )
-        options = {name: getattr(self, f"_{name}") for name in ("image_size", "scales", "use_flip", "use_voting")}
-        options |= {name: getattr(self, f"_{name}") for name in ("tile", "min_face", "num_threads")}
-        options |= {name: getattr(self._detection, name) for name in _THRESHOLDS}
-        return functools.partial(Detector, self._model, mesh=self._has_mesh, **options), ()
+        return functools.partial(Detector, self._model, **self._options()), ()
 
-    def detect(self, image: np.ndarray) -> list[Face]:
+    def _options(self) -> dict:
+        options = {name: getattr(self._detection, name) for name in _THRESHOLDS}
+        options |= {name: getattr(self, f"_{name}") for name in ("image_size", "scales", "use_flip", "use_voting")}
+        options |= {name: getattr(self, f"_{name}") for name in ("tile", "min_face", "num_threads")}
+        return {**options, "mesh": self._has_mesh}
+
+    def __repr__(self):
+        """Shows the model and what was asked for beyond the defaults."""
+        model = repr(str(self._model)) if isinstance(self._model, (str, os.PathLike)) else f"<{self._model.name}>"
+        defaults = inspect.signature(Detector).parameters
+        given = [f"{name}={value!r}" for name, value in self._options().items() if value != defaults[name].default]
+        return f"Detector({', '.join([model, *given])})"
+
+    def __call__(self, image: picture_lib.Picture) -> Faces:
+        """Finds the faces of one image, as `detect`."""
+        return self.detect(image)
+
+    def detect(self, image: picture_lib.Picture) -> Faces:
         """Finds the faces of one image.
 
         Args:
-            image: uint8 `[H, W, 3]`, RGB.
+            image: a path of a file; a Pillow image; or an array uint8 `[H, W, 3]`, RGB. The first two are turned
+                upright as their EXIF says, and faces are in pixels of the upright image.
 
         Returns:
             Faces, best first.
 
         Raises:
-            ValueError: if the image has another shape or type.
+            ValueError: if it is of another kind, shape or type, or cannot be read.
         """
-        return self.detect_batch([image])[0]
+        return self._detect([picture_lib.as_array(image)], workers=None)[0]
 
-    def detect_batch(self, images: Iterable[np.ndarray]) -> list[list[Face]]:
-        """Finds the faces of several images of any mix of sizes; pictures of one size run together.
+    def detect_batch(self, images: Iterable[picture_lib.Picture]) -> list[Faces]:
+        """Finds the faces of several images of any mix of sizes; those of one size run together, others side by side.
 
         Args:
-            images: uint8 `[H, W, 3]` each, RGB.
+            images: each as for `detect`. Of many only some are held at a time.
 
         Returns:
             One list of faces per image, in order: the same faces that `detect` finds.
 
         Raises:
-            ValueError: if an image has another shape or type.
+            ValueError: if one is of another kind, shape or type, or cannot be read.
         """
-        images = [check_image(image) for image in images]
+        if picture_lib.is_one(images):
+            raise ValueError(f"`images` must be several; `detect` takes one. Received: {type(images).__name__}")
+        num_workers = min(_MOST_WORKERS, max(1, runtime.num_cores() // (self._num_threads or 1)))
+        found: list[Faces] = []
+        with futures.ThreadPoolExecutor(num_workers) as workers:
+            for held in _held(images, workers, num_workers):
+                found += self._detect(held, workers)
+        return found
+
+    def _detect(self, images: list[np.ndarray], workers: futures.Executor | None) -> list[Faces]:
         views = [self._views(image.shape[:2]) for image in images]
-        parts = self._find(images, views)
+        parts = self._find(images, views, workers)
         chosen = [overview.choose(*image_rows) for image_rows in zip(images, views, parts)]
         return [self._to_faces(image_parts) for image_parts in chosen]
 
@@ -164,31 +171,40 @@ class Detector:
         fits = [_fit(view.input_size, _best_size(view.input_size, choices)) for view in views if choices]
         return overview.plan(views, max(fits, default=1.0))
 
-    def _find(self, images, views: list[list[view_lib.View]]) -> list[list[merging.Detections]]:
+    def _find(
+        self, images, views: list[list[view_lib.View]], workers: futures.Executor | None
+    ) -> list[list[merging.Detections]]:
         """Returns what each view of each image shows, in pixels of the image; None for those that were not needed."""
         parts: list[list] = [[None] * len(image_views) for image_views in views]
         wanted = [(index, row) for index, image_views in enumerate(views) for row in range(len(image_views))]
         if self._runtime.image_sizes:
             # Of a fixed size, a smaller picture may take as long as a large one: only if there is something to see.
             first = [(index, row) for index, row in wanted if not views[index][row].is_added]
-            self._run_views(images, views, first, parts)
+            self._run_views(images, views, first, parts, workers)
             has_large = [overview.has_large(*image_rows) for image_rows in zip(views, parts)]
             wanted = [(index, row) for index, row in wanted if views[index][row].is_added and has_large[index]]
-        self._run_views(images, views, wanted, parts)
+        self._run_views(images, views, wanted, parts, workers)
         return parts
 
-    def _run_views(self, images, views, wanted: list[tuple[int, int]], parts) -> None:
-        """Fills in `parts` for the wanted (image, view); pictures of one size run together."""
+    def _run_views(self, images, views, wanted: list[tuple[int, int]], parts, workers: futures.Executor | None) -> None:
+        """Fills in `parts` for the wanted (image, view); pictures of one size run together, others side by side."""
         groups: dict = {}
         for index, row in wanted:
             groups.setdefault((views[index][row].input_size, views[index][row].is_added), []).append((index, row))
+        chunks = []
         for ((height, width), is_added), jobs in groups.items():
             step = self._runtime.max_batch or max(1, _MAX_BATCH_PIXELS // (height * width))
-            for start in range(0, len(jobs), step):
-                chunk = jobs[start : start + step]
-                pictures = [view_lib.cut(images[index], views[index][row]) for index, row in chunk]
-                for (index, row), found in zip(chunk, self._run(pictures, may_enlarge=not is_added)):
-                    parts[index][row] = merging.to_image(found, views[index][row])
+            chunks += [(jobs[start : start + step], is_added) for start in range(0, len(jobs), step)]
+
+        def run(chunk, is_added: bool) -> None:
+            pictures = [view_lib.cut(images[index], views[index][row]) for index, row in chunk]
+            for (index, row), found in zip(chunk, self._run(pictures, may_enlarge=not is_added)):
+                parts[index][row] = merging.to_image(found, views[index][row])
+
+        # Cutting, suppression and small layers keep one core; large chunks come first, so that none is the last alone.
+        chunks.sort(key=lambda chunk: -sum(np.prod(views[index][row].input_size) for index, row in chunk[0]))
+        for _ in (map if workers is None else workers.map)(lambda chunk: run(*chunk), chunks):
+            pass
 
     def _run(self, pictures: list[np.ndarray], *, may_enlarge: bool) -> list[merging.Detections]:
         """Runs pictures of one size through the model."""
@@ -208,7 +224,7 @@ class Detector:
             found.append(merging.Detections(boxes / scale, scores, landmarks / scale, dense))
         return found
 
-    def _to_faces(self, parts: list[merging.Detections]) -> list[Face]:
+    def _to_faces(self, parts: list[merging.Detections]) -> Faces:
         detection = self._detection
         found = merging.merge(parts, detection.iou_threshold, use_voting=self._use_voting)
         is_kept = found.scores >= detection.score_threshold
@@ -222,19 +238,21 @@ class Detector:
 
             meshes = reconstruction.reconstruct(found.boxes, found.landmarks, found.dense)
         rows = zip(found.boxes, found.scores, found.landmarks, meshes)
-        return [Face(box, float(score), landmarks, mesh) for box, score, landmarks, mesh in rows]
+        return Faces(Face(box, float(score), landmarks, mesh) for box, score, landmarks, mesh in rows)
 
 
-def check_image(image: np.ndarray) -> np.ndarray:
-    """Returns the image if it is what a detector takes.
-
-    Raises:
-        ValueError: if not; says what came.
-    """
-    image = np.asarray(image)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-        raise ValueError(f"`image` must be uint8 [height, width, 3], RGB. Received: {image.dtype} {list(image.shape)}")
-    return image
+def _held(images: Iterable, workers: futures.Executor, num_ahead: int) -> Iterator[list[np.ndarray]]:
+    """Yields lists of images as arrays, each of which fits in memory."""
+    numbered, held, num_pixels = enumerate(images), [], 0
+    while block := list(itertools.islice(numbered, num_ahead)):
+        for array in workers.map(lambda entry: picture_lib.as_array(entry[1], f"images[{entry[0]}]"), block):
+            held.append(array)
+            num_pixels += array.shape[0] * array.shape[1]
+        if num_pixels >= _MOST_HELD_PIXELS:
+            yield held
+            held, num_pixels = [], 0
+    if held:
+        yield held
 
 
 def _fit(size: tuple[int, int], choice: tuple[int, int]) -> float:

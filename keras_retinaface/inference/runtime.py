@@ -106,7 +106,7 @@ class LiteRtRuntime:
         tflite_check.check(path)
         # Read once, so that an interpreter made later is of the same model, whatever became of the file.
         make = functools.partial(_litert_runners, pathlib.Path(path).read_bytes(), num_threads or 1)
-        self._pool = pool.Pool(make, max(1, _num_cores() // (num_threads or 1)))
+        self._pool = pool.Pool(make, max(1, num_cores() // (num_threads or 1)))
         try:
             with self._pool.lend() as runners:
                 self.image_sizes = tuple(runners)
@@ -148,9 +148,9 @@ def open_model(
     if path.suffix == ".tflite":
         return LiteRtRuntime(str(path), num_threads)
     if path.suffix == ".onnx":
-        return onnx_runtime.OnnxRuntime(path, num_threads or _num_cores())
+        return onnx_runtime.OnnxRuntime(path, num_threads or num_cores())
     if not has_dense and (light := shipped.light(str(model))) and _prefers_light():
-        return onnx_runtime.OnnxRuntime(light, num_threads or _num_cores(), detection)
+        return onnx_runtime.OnnxRuntime(light, num_threads or num_cores(), detection)
     fork.check()
     if num_threads or (path / "saved_model.pb").is_file():
         extras.require("tensorflow", "this kind of model")
@@ -206,8 +206,8 @@ def _prefers_light() -> bool:
     return not (has_gpu and importlib.util.find_spec("tensorflow"))
 
 
-def _num_cores() -> int:
-    # Those of this process, where the system tells.
+def num_cores() -> int:
+    """Returns the cores of this process, where the system tells, or of the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

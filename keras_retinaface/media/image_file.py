@@ -29,7 +29,7 @@ import PIL
 from PIL import Image, UnidentifiedImageError
 
 from keras_retinaface import atomic
-from keras_retinaface.media import image_find, image_metadata
+from keras_retinaface.media import image_find, image_metadata, upright
 
 # No file may become more pixels than this unless `max_pixels` says so; the largest photos of phones have 200 million.
 MAX_PIXELS = 2**28
@@ -39,19 +39,9 @@ SMALL_PIXELS, PIXELS_PER_BYTE = 2**25, 256
 SUFFIXES = image_find.SUFFIXES
 find = image_find.find
 
+ImageError = upright.ImageError
+
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "JPEG2000", "TIFF", "BMP", "GIF", "PPM")
-# Modes whose 16 bits Pillow would clip to 255 instead of scaling.
-_SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
-_ORIENTATION = 0x0112
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _WRITTEN = {
     **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"),
     **dict.fromkeys((".tif", ".tiff"), "TIFF"),
@@ -67,10 +57,6 @@ _MOST_SCANS = 100
 # Warning filters, Pillow's log and its limit are everybody's: changed by the first reader, changed back by the last.
 _LOGGER = logging.getLogger("PIL")
 _LOCK, _LIMIT_LOCK, _READERS, _QUIET = threading.Lock(), threading.Lock(), [], contextlib.ExitStack()
-
-
-class ImageError(ValueError):
-    """A file that is no readable image, or could not be written; the message names it."""
 
 
 def pixel_limit(num_bytes: int, max_pixels: int | None = None) -> int:
@@ -153,7 +139,7 @@ def read_header(content: bytes | str | os.PathLike, name: str | os.PathLike) -> 
         file = stack.enter_context(io.BytesIO(content) if isinstance(content, bytes) else open(content, "rb"))
         image = stack.enter_context(_open(file, name))
         # Of a PNG Pillow decodes the pixels too, because the orientation may stand behind them.
-        orientation = _orientation(image) if image.format != "PNG" or _says_orientation(content) else 1
+        orientation = upright.orientation(image) if image.format != "PNG" or _says_orientation(content) else 1
         width, height = image.size if orientation < 5 else image.size[::-1]
         is_plain = image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB")
         return Header(image.format, height, width, orientation, is_plain)
@@ -216,8 +202,7 @@ def _decode(file: BinaryIO, path: str | os.PathLike, limit: int) -> np.ndarray:
             if num_scans > _MOST_SCANS:
                 raise ImageError(f"{path}: expected at most {_MOST_SCANS} scans in a JPEG. Received: {num_scans}")
         image.load()
-        turn = _TURNS.get(_orientation(image))
-        return _to_rgb(image if turn is None else image.transpose(turn), path)
+        return upright.to_rgb(image, path)
 
 
 def _too_many(limit: int) -> str:
@@ -245,26 +230,6 @@ def _open(file: BinaryIO, path: str | os.PathLike) -> Image.Image:
             raise UnidentifiedImageError("it begins as an image does, but what follows is damaged") from error
         expected = f"expected one of {', '.join(FORMATS)}, HEIC"
         raise UnidentifiedImageError(f"{expected}. Received: a file that begins with {start[:16]!r}") from error
-
-
-def _orientation(image: Image.Image) -> int:
-    """Returns 1 to 8; 1 where nothing is said, or nothing that can be meant."""
-    for _ in range(2):  # a second call gives what the first had read when it met something odd
-        try:
-            value = image.getexif().get(_ORIENTATION)
-        except Exception:  # as in `read`
-            continue
-        return value if isinstance(value, int) and 1 <= value <= 8 else 1
-    return 1
-
-
-def _to_rgb(image: Image.Image, path: str | os.PathLike) -> np.ndarray:
-    if image.mode == "F":
-        raise ImageError(f"{path}: expected 8 or 16 bits a channel. Received: floating-point pixels")
-    if image.mode in _SIXTEEN_BIT:
-        grey = (np.clip(np.asarray(image, np.float32), 0, 65535) / 257.0 + 0.5).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=-1)
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _in_one_line(error: BaseException) -> str:

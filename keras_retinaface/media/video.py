@@ -17,6 +17,7 @@ import numpy as np
 from absl import logging
 
 from keras_retinaface import atomic
+from keras_retinaface.media import film
 
 # For cameras and files that do not say how fast they run.
 _FALLBACK_RATE = 25.0
@@ -193,18 +194,19 @@ def behind(function: Callable, size: int = _QUEUE_SIZE) -> Iterator[Callable]:
 
 
 class Writer:
-    """Writes an MP4 file, which gets its name when it is closed.
+    """Writes an MP4 file, H.264 where PyAV is installed; it gets its name when it is closed.
 
     What was written before an error, or Ctrl-C, is a film too and stays; without a frame there is no file.
 
     Args:
         path: of the `.mp4`.
         frame_rate: frames a second.
+        sound: path of the film whose sound is kept, with H.264; None: none.
     """
 
-    def __init__(self, path: str | os.PathLike, frame_rate: float):
-        self._path = pathlib.Path(path)
-        self._repeats, self._frame_rate = representable_rate(frame_rate)
+    def __init__(self, path: str | os.PathLike, frame_rate: float, sound: str | None = None):
+        self._path, self._sound = pathlib.Path(path), sound
+        self._repeats, self._frame_rate = (1, frame_rate) if film.has_h264() else representable_rate(frame_rate)
         self._writer, self._partial, self._num_written, self._size = None, None, 0, None
         self._stack = contextlib.ExitStack()
 
@@ -227,25 +229,30 @@ class Writer:
             raise OSError(
                 errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} after {self._num_written} frames", str(self._path)
             )
-        frame = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
-        for _ in range(self._repeats):
-            self._writer.write(frame)
-            self._num_written += 1
+        try:
+            for _ in range(self._repeats):
+                self._writer.write(frame)
+                self._num_written += 1
+        except Exception as error:  # encoders raise errors of many kinds
+            raise OSError(
+                errno.EIO, f"frame {self._num_written} cannot be written: {error}", str(self._path)
+            ) from error
 
     def _open(self, size: tuple[int, int]) -> None:
         self._partial = self._stack.enter_context(atomic.file(self._path))
         with open(self._partial, "wb"):  # says why not, which OpenCV does not
             pass
         self._size = size
-        codec = cv2.VideoWriter_fourcc(*"mp4v")
-        self._writer = cv2.VideoWriter(_check_name(str(self._partial)), codec, self._frame_rate, size)
-        if not self._writer.isOpened():
-            raise ValueError(f"{self._path}: cannot write a video of {size[0]} x {size[1]} there")
+        try:
+            self._writer = film.open_encoder(_check_name(str(self._partial)), self._frame_rate, size, self._sound)
+        except ValueError as error:
+            raise ValueError(f"{self._path}: cannot write a video of {size[0]} x {size[1]} there: {error}") from error
 
     def _close(self) -> None:
         """Closes the film and looks whether it is one."""
         if self._writer is not None:
-            self._writer.release()
+            with contextlib.suppress(Exception):  # what came of it is counted
+                self._writer.close()
         if not self._num_written:
             if self._partial is not None:
                 self._partial.unlink(missing_ok=True)

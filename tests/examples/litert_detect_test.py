@@ -67,6 +67,6 @@ def test_the_detector_needs_no_tensorflow(tflite_path, photos):
 
 def test_the_example_is_short_and_imports_only_what_it_says():
     lines = (conftest.ROOT / "examples" / "litert_detect.py").read_text().splitlines()
-    assert len(lines) < 80
+    assert len(lines) < 90
     imports = {line.split()[1].split(".")[0] for line in lines if line.startswith(("import ", "from "))}
     assert imports == {"__future__", "json", "sys", "cv2", "numpy", "ai_edge_litert"}

@@ -112,3 +112,14 @@ def test_wrong_flags_are_one_line(flags, said):
     )
     assert result.returncode == 1 and not result.stdout
     assert result.stderr.startswith(said) and result.stderr.count("\n") == 1
+
+
+def test_tensorflow_starts_quietly_unless_the_user_says_otherwise(monkeypatch):
+    # Before the import, as in every command; the other words are the user's.
+    code = "from keras_retinaface import program; program.quiet(); import os; print(os.environ['TF_CPP_MIN_LOG_LEVEL'])"
+    for own, expected in ((None, "3"), ("0", "0")):
+        monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+        if own:
+            monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", own)
+        child = subprocess.run([sys.executable, "-c", code], cwd=conftest.ROOT, capture_output=True, text=True)
+        assert child.stdout.split() == [expected], child.stderr

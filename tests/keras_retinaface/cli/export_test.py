@@ -1,10 +1,37 @@
-"""`export --onnx` as a command: what it writes, measures and refuses."""
+"""`export` as a command: its table, and what `--onnx` writes, measures and refuses."""
 
 import json
 import subprocess
 import sys
 
+import pytest
+
 from tests import conftest
+
+_SAME = {
+    **{"images": 7, "faces": 37, "faces_exported": 37, "unmatched": 0, "megabytes": 1.76},
+    **{"box": 0.004, "box_mean": 0.001, "landmark": 0.003, "landmark_mean": 0.001, "score": 1e-6, "score_mean": 1e-7},
+}
+_CHANGES = {
+    "same": {},
+    "close": {"box": 6.0, "box_mean": 0.6, "score": 0.05, "score_mean": 0.01},
+    "differs": {"unmatched": 4, "faces_exported": 33},
+}
+
+
+@pytest.fixture(scope="module")
+def table():
+    reports = {f"{name}.tflite": {**_SAME, **change} for name, change in _CHANGES.items()}
+    code = "import json, sys; from keras_retinaface.cli import export; export._print_table(json.load(sys.stdin))"
+    command = [sys.executable, "-c", code]
+    child = subprocess.run(command, input=json.dumps(reports), capture_output=True, text=True, cwd=conftest.ROOT)
+    assert not child.returncode, child.stderr
+    return child.stdout.splitlines()
+
+
+def test_the_table_is_narrow_and_every_row_has_a_verdict(table):
+    assert max(map(len, table)) < 120
+    assert [line.split()[-1] for line in table[:4]] == ["verdict", "same", "close", "differs"]
 
 
 def _run(*arguments):

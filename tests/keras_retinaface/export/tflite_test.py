@@ -51,7 +51,7 @@ def _numbers(faces):
 
 @pytest.mark.parametrize("num_threads", [2, 16])
 def test_threads_find_what_one_finds(tflite_path, images, num_threads, monkeypatch):
-    monkeypatch.setattr(runtime, "_num_cores", lambda: 8)
+    monkeypatch.setattr(runtime, "num_cores", lambda: 8)
     found_by = detector.Detector(str(tflite_path))
     serial = [_numbers(found_by.detect(image)) for image in images]
     assert len(serial[0]) == 1 and len(serial[1]) > 20

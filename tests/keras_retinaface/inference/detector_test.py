@@ -4,6 +4,7 @@ from concurrent import futures
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 import keras_retinaface
 from keras_retinaface import config as config_lib
@@ -71,16 +72,6 @@ def test_same_faces_as_onnxruntime_after_suppression(photos, public):
     np.testing.assert_allclose([face.box for face in faces], boxes[kept], atol=0.01)
 
 
-def test_a_batch_of_mixed_sizes_equals_single_images(photos, public):
-    images = [image_file.read(photos / name) for name in ("astronaut.png", "tfjs_three_people.jpg", "astronaut.png")]
-    for batched, image in zip(public.detect_batch(images), images):
-        alone = public.detect(image)
-        assert len(batched) == len(alone) > 0
-        for one, other in zip(batched, alone):
-            np.testing.assert_allclose(one.box, other.box, atol=1e-2)
-            np.testing.assert_allclose(one.score, other.score, atol=1e-5)
-
-
 @pytest.mark.parametrize("num_threads", [2, 16])
 def test_threads_find_what_one_finds_from_the_first_call_on(photos, public, num_threads):
     image = image_file.read(photos / "tfjs_three_people.jpg")
@@ -132,11 +123,94 @@ def test_nothing_is_found_where_nothing_is(public):
 
 
 @pytest.mark.parametrize(
-    "image", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3), np.float32), np.zeros((0, 8, 3), np.uint8)]
+    ("image", "message"),
+    [
+        (np.zeros((8, 8), np.uint8), r"`image` must be uint8 \[height, width, 3\], RGB. Received: uint8 \[8, 8\]"),
+        (np.zeros((8, 8, 3), np.float32), r"Received: float32 \[8, 8, 3\]"),
+        (np.zeros((0, 8, 3), np.uint8), r"Received: uint8 \[0, 8, 3\]"),
+        (None, "`image` must be a path, a Pillow image, or an array: .* Received: None"),
+        (b"", "Received: bytes"),
+        (["a.jpg", "b.jpg"], "`detect_batch` takes several. Received: list"),
+        (Image.new("F", (8, 8)), "expected 8 or 16 bits a channel"),
+        (Image.new("RGB", (0, 8)), "`image` must have pixels. Received: 0 x 8"),
+        ("nowhere.jpg", "nowhere.jpg: not a readable image: No such file"),
+    ],
 )
-def test_a_wrong_image_is_refused(public, image):
-    with pytest.raises(ValueError, match=r"`image` must be uint8 \[height, width, 3\], RGB. Received: "):
+def test_a_wrong_image_is_refused(public, image, message):
+    with pytest.raises(ValueError, match=message):
         public.detect(image)
+    message = message.replace("`image`", r"`images\[1\]`")
+    with pytest.raises(ValueError, match=message):
+        public.detect_batch([np.zeros((8, 8, 3), np.uint8), image])
+
+
+@pytest.mark.parametrize("images", ["photo.jpg", np.zeros((8, 8, 3), np.uint8), Image.new("RGB", (8, 8))])
+def test_one_image_is_no_batch(public, images):
+    with pytest.raises(ValueError, match="`images` must be several; `detect` takes one. Received: "):
+        public.detect_batch(images)
+
+
+def test_paths_and_pillow_images_are_read_upright(photos, public, tmp_path):
+    image = image_file.read(photos / "fr_obama.jpg")
+    lying, exif = Image.fromarray(np.rot90(image, 1)), Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    path = tmp_path / "phone.png"
+    lying.save(path, exif=exif)
+    expected = public.detect(image)
+    opened = Image.open(path)
+    for faces in (public(str(path)), *public.detect_batch([path, opened, Image.fromarray(image), image])):
+        _assert_same(faces, expected)
+    np.testing.assert_array_equal(faces[0].crop(path), expected[0].crop(image))
+
+
+def _assert_same(faces, others, pixels=1e-2, score=1e-5):
+    assert len(faces) == len(others) > 0
+    for one, other in zip(faces, others):
+        np.testing.assert_allclose(one.box, other.box, atol=pixels)
+        np.testing.assert_allclose(one.landmarks, other.landmarks, atol=pixels)
+        np.testing.assert_allclose(one.score, other.score, atol=score)
+
+
+@pytest.mark.parametrize("kind", ["keras", "tflite"])
+def test_a_batch_finds_what_single_calls_find(photos, public, light_model, kind, monkeypatch):
+    found_by = public if kind == "keras" else detector.Detector(str(light_model))
+    names = ("tfjs_three_people.jpg", "fr_obama.jpg", "astronaut.png")
+    images = [image_file.read(photos / name) for name in names]
+    # Sides of every remainder of the strides, pairs of one size, and one with a smaller view added.
+    sizes = [(320, 400), (331, 417), (320, 400), (257, 640), (480, 720), (199, 203)]
+    images = [cv2.resize(images[index % 3], size[::-1]) for index, size in enumerate(sizes)]
+    monkeypatch.setattr(detector, "_MOST_HELD_PIXELS", 400_000)  # in more than one part
+    batched = found_by.detect_batch(iter(images))
+    assert len(batched) == len(images) and sum(map(len, batched)) > 5
+    for faces, image in zip(batched, images):
+        alone = found_by.detect(image)
+        assert len(faces) == len(alone)
+        if alone:
+            _assert_same(faces, alone, pixels=0.5, score=1e-3)
+
+
+def test_a_batch_runs_side_by_side_and_holds_a_part_of_it(light_model, monkeypatch):
+    found_by, running, most = detector.Detector(str(light_model)), set(), []
+    monkeypatch.setattr(runtime, "num_cores", lambda: 2)
+    both, run = threading.Barrier(2, timeout=30), found_by._run
+
+    def watched(pictures, **options):
+        running.add(threading.get_ident())
+        if len(most) < 2:
+            most.append(None)
+            both.wait()  # two at a time, or a broken barrier
+        return run(pictures, **options)
+
+    found_by._run = watched
+    found_by.detect_batch([np.zeros((64 + i, 64, 3), np.uint8) for i in range(4)])
+    assert len(running) == 2
+
+
+def test_a_detector_shows_what_it_is(public):
+    assert repr(public) == "Detector('mobilenet025_public')"
+    assert repr(detector.Detector(public._model, tile=512, score_threshold=0.9)) == (
+        "Detector('mobilenet025_public', score_threshold=0.9, tile=512)"
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import re
 import struct
 import subprocess
 import sys
@@ -7,11 +8,21 @@ import time
 import numpy as np
 import pytest
 
-from keras_retinaface.media import video
+from keras_retinaface.media import film, video
 from tests import conftest
 
 
-def test_frames_come_back_in_order_and_colour(tmp_path):
+@pytest.fixture(params=["h264", "mpeg4"])
+def encoder(request, monkeypatch):
+    """Both encoders; without PyAV the second is all there is."""
+    if request.param == "mpeg4":
+        monkeypatch.setattr(film, "has_h264", lambda: False)
+    elif not film.has_h264():
+        pytest.skip("pip install av")
+    return request.param
+
+
+def test_frames_come_back_in_order_and_colour(tmp_path, encoder):
     path = tmp_path / "clip.mp4"
     with video.Writer(path, 10.0) as writer:
         for level in (20, 120, 220):
@@ -27,7 +38,7 @@ def test_frames_come_back_in_order_and_colour(tmp_path):
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_the_film_so_far_stays(tmp_path, error):
+def test_the_film_so_far_stays(tmp_path, error, encoder):
     path = tmp_path / "clip.mp4"
     with pytest.raises(error), video.Writer(path, 10.0) as writer:
         for _ in range(5):
@@ -66,7 +77,7 @@ def test_a_film_that_lost_frames_on_the_way_to_the_disk_is_none(tmp_path):
     code = """
 import resource, sys
 import numpy as np
-from keras_retinaface.media import video
+from keras_retinaface.media import film, video
 from tests import conftest
 resource.setrlimit(resource.RLIMIT_FSIZE, (200000, 200000))
 rng = np.random.default_rng(0)
@@ -76,7 +87,7 @@ with video.Writer(sys.argv[1], 10.0) as writer:
 """
     path = tmp_path / "clip.mp4"
     child = subprocess.run([sys.executable, "-c", code, str(path)], cwd=conftest.ROOT, capture_output=True, text=True)
-    assert "OSError" in child.stderr and "of 30 frames could be written: " in child.stderr
+    assert re.search(r"OSError: .*only \d+ of \d+ frames could be written: ", child.stderr), child.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -101,7 +112,7 @@ def _write_turned(path, content, degrees):
 
 
 @pytest.mark.parametrize("rate", [66.667, 211.222, 24000 / 1001, 7000.7, 65535.0, 0.31, 1 / 60])
-def test_films_of_odd_rates_keep_their_duration(tmp_path, rate):
+def test_films_of_odd_rates_keep_their_duration(tmp_path, rate, encoder):
     with video.Writer(tmp_path / "clip.mp4", rate) as writer:
         for _ in range(6):
             writer.write(np.zeros((32, 32, 3), np.uint8))
