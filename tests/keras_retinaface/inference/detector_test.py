@@ -133,7 +133,7 @@ def test_nothing_is_found_where_nothing_is(public):
         (["a.jpg", "b.jpg"], "`detect_batch` takes several. Received: list"),
         (Image.new("F", (8, 8)), "expected 8 or 16 bits a channel"),
         (Image.new("RGB", (0, 8)), "`image` must have pixels. Received: 0 x 8"),
-        ("nowhere.jpg", "nowhere.jpg: not a readable image: No such file"),
+        ("nowhere.jpg", "nowhere.jpg: no such file"),
     ],
 )
 def test_a_wrong_image_is_refused(public, image, message):
