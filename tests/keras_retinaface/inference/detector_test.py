@@ -206,11 +206,10 @@ def test_a_batch_runs_side_by_side_and_holds_a_part_of_it(light_model, monkeypat
     assert len(running) == 2
 
 
-def test_a_detector_shows_what_it_is(public):
+def test_a_detector_shows_what_it_is(public, light_model):
     assert repr(public) == "Detector('mobilenet025_public')"
-    assert repr(detector.Detector(public._model, tile=512, score_threshold=0.9)) == (
-        "Detector('mobilenet025_public', score_threshold=0.9, tile=512)"
-    )
+    shown = repr(detector.Detector(str(light_model), tile=512, score_threshold=0.9))
+    assert shown == f"Detector({str(light_model)!r}, score_threshold=0.9, tile=512)"
 
 
 @pytest.mark.parametrize(
