@@ -17,7 +17,7 @@ from keras_retinaface.config.choice import (
     SCHEDULES,
 )
 from keras_retinaface.config.detection import Detection
-from keras_retinaface.config.experiment import PRESETS, Config, section_of
+from keras_retinaface.config.experiment import PRESETS, Config, format_value, section_of
 from keras_retinaface.config.loss import Loss
 from keras_retinaface.config.network import Anchors, Network
 from keras_retinaface.config.text import describe_fields, parse
@@ -46,6 +46,7 @@ __all__ = [
     "Network",
     "Training",
     "describe_fields",
+    "format_value",
     "parse",
     "section_of",
 ]

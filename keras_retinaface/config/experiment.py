@@ -115,7 +115,7 @@ def format_value(value) -> str:
     """Returns a field's value as a flag says it; the inverse of `text.parse`."""
     if not isinstance(value, tuple):
         return str(value).lower() if isinstance(value, bool) else str(value)
-    return (";" if isinstance(value[0], tuple) else ",").join(format_value(item) for item in value)
+    return (";" if value and isinstance(value[0], tuple) else ",").join(format_value(item) for item in value)
 
 
 def _known(values) -> dict:
@@ -166,7 +166,8 @@ def _typed(name: str, default, value):
     """Returns the value of a field if it is of the kind of the default."""
     if isinstance(default, tuple) and isinstance(value, (list, tuple)):
         # JSON has no tuples, and lists would make the frozen config unhashable.
-        return tuple(_typed(name, default[0], item) for item in value)
+        kind = default[0] if default else 0.0  # an empty default stands for numbers
+        return tuple(_typed(name, kind, item) for item in value)
     kinds = (int, float) if isinstance(default, float) else type(default)
     if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(default, bool):
         raise ValueError(f"config: `{name}` must be like {format_value(default)!r}. Received: {value!r:.80}")

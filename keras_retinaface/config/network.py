@@ -70,11 +70,16 @@ class Network:
     """The layers of a model.
 
     Attributes:
-        backbone: one of `BACKBONES`.
+        backbone: one of `BACKBONES`. mobilenet025 to mobilenet100 are MobileNetV1 of a quarter, half and whole width,
+            mobilenet_v2_1280 ends with its convolution to 1280 channels, resnet50_v2 has norms before its convolutions.
         backbone_layout: whose form a ResNet or MobileNetV2 has, "torchvision" or "keras" (`keras.applications`): where
             it strides and pads; weights of one are wrong in the other.
+        image_mean: of red, green and blue, 0..255, that the first layer takes away; empty for what the backbone's
+            public weights expect.
         pyramid_channels: channels of every pyramid level and context module.
-        negative_slope: of the leaky ReLU in backbone (MobileNet only), pyramid and context; 0 is plain ReLU.
+        context_channels: channels of every context module where they are not those of the pyramid; 0 where they are.
+        negative_slope: of the leaky ReLU in backbone (MobileNetV1 only), pyramid and context; 0 is plain ReLU.
+        use_plain_pyramid: whether pyramid and context have plain ReLUs, and `negative_slope` is the backbone's alone.
         use_shared_heads: one set of head convolutions for all levels, as in the paper, or one per level.
         dense: whether there is a dense head: code, camera and light of a mesh for every anchor. Detection alone does
             without it.
@@ -88,8 +93,11 @@ class Network:
 
     backbone: str = "mobilenet025"
     backbone_layout: str = "torchvision"
+    image_mean: tuple[float, ...] = ()
     pyramid_channels: int = 64
+    context_channels: int = 0
     negative_slope: float = 0.1
+    use_plain_pyramid: bool = False
     use_shared_heads: bool = False
     dense: bool = False
     dense_channels: int = 0
@@ -108,6 +116,12 @@ class Network:
                 "`pyramid_channels` must be a positive multiple of 4. "
                 f"Received: pyramid_channels={self.pyramid_channels}"
             )
+        if self.context_channels < 0 or self.context_channels % 4:
+            raise ValueError(
+                f"`context_channels` must be a multiple of 4, or 0. Received: context_channels={self.context_channels}"
+            )
+        if len(self.image_mean) not in (0, 3):
+            raise ValueError(f"`image_mean` must be three numbers or none. Received: image_mean={self.image_mean}")
         if self.dense_channels < 0:
             raise ValueError(f"`dense_channels` must not be negative. Received: dense_channels={self.dense_channels}")
         if not 0 <= self.negative_slope < 1:

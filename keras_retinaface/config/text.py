@@ -44,5 +44,8 @@ def _parse(default, text: str):
         return text.lower() == "true"
     if not isinstance(default, tuple):
         return type(default)(text)
-    separator = ";" if isinstance(default[0], tuple) else ","
-    return tuple(_parse(default[0], part.strip()) for part in text.split(separator))
+    kind = default[0] if default else 0.0  # an empty default stands for numbers
+    if not default and not text.strip():
+        return ()
+    separator = ";" if isinstance(kind, tuple) else ","
+    return tuple(_parse(kind, part.strip()) for part in text.split(separator))

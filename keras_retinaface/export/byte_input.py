@@ -29,10 +29,10 @@ def fold_mean(model, image_size: tuple[int, int]) -> Callable:
     """
     network = model.detector()
     mean = np.array(model.get_layer("subtract_mean").mean, np.float32)
-    if not np.array_equal(mean, np.round(mean)):
+    name = backbone.stem(model.config.network.backbone)
+    is_padded = layer_name.padding_of(name) in {layer.name for layer in model.layers}  # at both ends
+    if not is_padded or not np.array_equal(mean, np.round(mean)):
         return lambda image: network(tf.cast(image, tf.float32), training=False)
-    name = backbone.block_outputs(model.config.network.backbone)[0]
-    name = layer_name.convolution_of(name)
     stem = model.get_layer(name)
     behind = keras.Model(stem.output, network.output)
     kernel = stem.kernel.numpy()
@@ -40,17 +40,24 @@ def fold_mean(model, image_size: tuple[int, int]) -> Callable:
 
     def call(image):
         with tf.name_scope(name):
-            maps = tf.nn.conv2d(tf.cast(_pad(image, mean, image_size), tf.float32), kernel, 2, "VALID") + bias
+            maps = (
+                tf.nn.conv2d(
+                    tf.cast(_pad(image, mean, image_size, kernel.shape[0] // 2), tf.float32), kernel, 2, "VALID"
+                )
+                + bias
+            )
         return behind(maps, training=False)
 
     return call
 
 
-def _pad(image, colour: np.ndarray, image_size: tuple[int, int]):
-    """Pads as a 3x3 convolution of stride 2 wants it: one pixel before, and of an odd side one behind."""
+def _pad(image, colour: np.ndarray, image_size: tuple[int, int], half: int):
+    """Pads as a convolution of stride 2 wants it: half its side before, behind as many, one less of an even side."""
     for axis, side in enumerate(image_size, start=1):
         shape = [1, *image.shape[1:3], 3]
-        shape[axis] = 1
-        edge = tf.constant(np.broadcast_to(colour, shape), image.dtype)
-        image = tf.concat([edge, image, edge] if side % 2 else [edge, image], axis)
+        edges = []
+        for count in (half, half - (side % 2 == 0)):
+            shape[axis] = count
+            edges.append(tf.constant(np.broadcast_to(colour, shape), image.dtype))
+        image = tf.concat([edges[0], image] + edges[1:] * (edges[1].shape[axis] > 0), axis)
     return image

@@ -127,7 +127,8 @@ def _check_size(config: config_lib.Config, num_bytes: int) -> None:
     """Refuses a network that is far larger than its weights, before it is built."""
     anchors, network = config.anchors, config.network
     # Each level has a 3x3 convolution to half the channels at least, a dense head one that keeps them.
-    least = 4 * 9 * (network.pyramid_channels**2 // 2 + network.dense * network.dense_channels**2)
+    context = network.pyramid_channels * (network.context_channels or network.pyramid_channels)
+    least = 4 * 9 * (context // 2 + network.dense * network.dense_channels**2)
     if least > num_bytes:
         raise ValueError(f"its config asks for {least} bytes of weights at least. Received: {num_bytes}")
     if (

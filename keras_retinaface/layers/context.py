@@ -13,7 +13,7 @@ def build(x, channels: int, *, negative_slope: float, name: str, deformable: Map
     """Builds one context module.
 
     Args:
-        x: `[B, H, W, C]`, a pyramid level.
+        x: `[B, H, W, C]`, a pyramid level of any channels.
         channels: of the output: half see 3 x 3 pixels of `x`, a quarter 5 x 5, a quarter 7 x 7.
         negative_slope: of the leaky ReLUs inside; the output passes a plain ReLU.
         name: prefix of the layers.

@@ -47,7 +47,7 @@ def conv_norm(
         x = keras.layers.Conv2D(filters, kernel_size, **kwargs)(x)
     else:
         x = deform_conv.DeformableConv2D(filters, kernel_size, **kwargs, **deformable)(x)
-    return _norm_activation(x, name, negative_slope, epsilon)
+    return norm_activation(x, name, negative_slope, epsilon=epsilon)
 
 
 def depthwise_norm(
@@ -63,7 +63,7 @@ def depthwise_norm(
     """Applies depthwise convolution, batch norm and a leaky ReLU; arguments as for `conv_norm`."""
     x, padding = _pad(x, kernel_size, stride, padding, name)
     x = keras.layers.DepthwiseConv2D(kernel_size, strides=stride, padding=padding, use_bias=False, name=name)(x)
-    return _norm_activation(x, name, negative_slope, epsilon)
+    return norm_activation(x, name, negative_slope, epsilon=epsilon)
 
 
 def _pad(x, kernel_size: int, stride: int, padding: str, name: str):
@@ -73,7 +73,8 @@ def _pad(x, kernel_size: int, stride: int, padding: str, name: str):
     return keras.layers.ZeroPadding2D(kernel_size // 2, name=layer_name.padding_of(name))(x), "valid"
 
 
-def _norm_activation(x, name: str, negative_slope: float | None, epsilon: float):
+def norm_activation(x, name: str, negative_slope: float | None, *, epsilon: float = _EPSILON):
+    """Applies batch norm and a leaky ReLU, `name_bn` and `name_relu`; arguments as for `conv_norm`."""
     x = keras.layers.BatchNormalization(momentum=_MOMENTUM, epsilon=epsilon, name=layer_name.norm_of(name))(x)
     if negative_slope is None:
         return x

@@ -12,7 +12,7 @@ BACKBONE, PYRAMID, CONTEXT, HEADS, MESH_HEAD = "backbone", "pyramid", "context",
 # In the order of the network. Every layer of a RetinaFace is in one part only.
 _PARTS = {
     # The input, and the blocks of MobileNetV1, MobileNetV2 and the ResNets.
-    BACKBONE: r"image|subtract_mean|stage\d_\d+|mobile_\d+|conv1|pool1|C\d_\d+",
+    BACKBONE: r"image|subtract_mean|stage\d_\d+|mobile_\d+|conv1|pool1|C\d_\d+|post",
     PYRAMID: r"(?:lateral|upsample|add|merge|extra)_P\d",
     CONTEXT: r"context_P\d",
     HEADS: r"(?:class|box|landmark)(?:_rows)?_P\d|(?:class|box|landmark)_head|scores|box_deltas|landmark_deltas",

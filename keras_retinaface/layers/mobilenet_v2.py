@@ -10,6 +10,7 @@ from keras_retinaface.layers import convolution, layer_name
 _GROUPS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 _TAPS = {3: "C2", 6: "C3", 13: "C4", 17: "C5"}
 NUM_BLOCKS = 17
+LAST, _LAST_CHANNELS = "mobile_18", 1280
 
 
 def block_names() -> list[str]:
@@ -17,16 +18,18 @@ def block_names() -> list[str]:
     return [f"mobile_{index}" for index in range(1, NUM_BLOCKS + 1)]
 
 
-def build(x, *, layout: str) -> dict:
+def build(x, *, layout: str, has_last: bool = False) -> dict:
     """Builds MobileNetV2.
 
     Args:
         x: `[B, H, W, 3]`, preprocessed.
         layout: "torchvision" pads both ends where it strides, "keras" (`keras.applications`) pads an even side at its
             end only, and its norms have another epsilon.
+        has_last: whether its last convolution, which classifiers stand on, is part of it.
 
     Returns:
-        Feature maps by name: C2 `[B, H/4, W/4, 24]`, C3 32 channels, C4 96, C5 320, sizes rounded up.
+        Feature maps by name: C2 `[B, H/4, W/4, 24]`, C3 32 channels, C4 96, C5 320 or with the last convolution 1280,
+        sizes rounded up.
 
     Source: MobileNetV2 (Sandler et al., 2018).
     """
@@ -52,6 +55,9 @@ def build(x, *, layout: str) -> dict:
             channels = filters
             if index in _TAPS:
                 features[_TAPS[index]] = x
+    if has_last:
+        x = convolution.conv_norm(x, _LAST_CHANNELS, 1, name=LAST, **kwargs)
+        features["C5"] = _relu6(x, LAST)
     return features
 
 

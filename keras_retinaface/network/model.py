@@ -159,7 +159,7 @@ def _build(image, config: config_lib.Config) -> dict:
     network, anchors = config.network, config.anchors
     levels = _levels(config)
     slope = network.negative_slope
-    mean = backbone.mean(network.backbone, network.backbone_layout)
+    mean = network.image_mean or backbone.mean(network.backbone, network.backbone_layout)
     centred = preprocessing.SubtractMean(mean, name="subtract_mean")(image)
     features = backbone.build(network.backbone, centred, negative_slope=slope, layout=network.backbone_layout)
     deformable = None
@@ -168,13 +168,17 @@ def _build(image, config: config_lib.Config) -> dict:
     maps = pyramid.build(
         {name: x for name, x in features.items() if int(name[1:]) in levels},
         network.pyramid_channels,
-        negative_slope=slope,
+        negative_slope=0.0 if network.use_plain_pyramid else slope,
         num_extra=sum(level > 5 for level in levels),
         deformable=deformable,
     )
     maps = {
         name: context.build(
-            x, network.pyramid_channels, negative_slope=slope, name=f"context_{name}", deformable=deformable
+            x,
+            network.context_channels or network.pyramid_channels,
+            negative_slope=0.0 if network.use_plain_pyramid else slope,
+            name=f"context_{name}",
+            deformable=deformable,
         )
         for name, x in maps.items()
     }

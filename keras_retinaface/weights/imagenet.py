@@ -14,16 +14,18 @@ from collections.abc import Mapping
 import numpy as np
 from absl import logging
 
+from keras_retinaface.formats import torch_file
 from keras_retinaface.layers import backbone, layer_name, resnet
 from keras_retinaface.weights import arrays as arrays_lib
-from keras_retinaface.weights import imports
+from keras_retinaface.weights import imports, torch_name
 
-_TORCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 _KERAS_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 # Standard deviations of red, green and blue over ImageNet that torchvision divides by, for pixels of 0..255.
 _TORCH_DEVIATIONS = 255.0 * np.array((0.229, 0.224, 0.225), np.float32)
 _KERAS_MOBILENET_RANGE = 127.5
-_CLASSIFIERS = re.compile(r"(?:module\.)?(?:fc|classifier|features\.18)\.|(?:predictions|Conv_1|Conv_1_bn)/")
+_MOBILENETS_V2 = ("mobilenet_v2", "mobilenet_v2_1280")
+_LAST_OF_MOBILENET_V2 = re.compile(r"features\.18\.|Conv_1(?:_bn)?/")
+_CLASSIFIERS = re.compile(r"(?:fc|classifier)\.|predictions/")
 
 
 def load(model, path: str | os.PathLike) -> None:
@@ -37,7 +39,7 @@ def load(model, path: str | os.PathLike) -> None:
         ValueError: if the kind of file is unknown, its layout is not the model's, or the weights do not fit exactly.
     """
     path = pathlib.Path(path)
-    readers = {".npz": arrays_lib.read_npz, ".pth": imports.read_pth, ".pt": imports.read_pth, ".h5": _read_h5}
+    readers = {".npz": arrays_lib.read_npz, ".pth": torch_file.read, ".pt": torch_file.read, ".h5": _read_h5}
     if path.suffix not in readers:
         raise ValueError(f"{path}: expected one of {sorted(readers)}. Received: {path.suffix!r}")
     if not path.is_file():
@@ -69,30 +71,35 @@ def translate(arrays: Mapping[str, np.ndarray], network, source: str, layout: st
         ValueError: if a name is not of this backbone, or the layout is not the network's.
     """
     name = network.backbone
-    arrays = {key: np.asarray(array) for key, array in arrays.items() if not _CLASSIFIERS.match(key)}
-    if name == "mobilenet025":
-        state = {re.sub(r"^(module\.)?", "body.", key): array for key, array in arrays.items()}
-        return imports.from_state_dict(state, source)
+    if network.image_mean and network.image_mean != backbone.mean(name, network.backbone_layout):
+        wanted = backbone.mean(name, network.backbone_layout)
+        raise ValueError(f"{source}: needs image_mean={wanted}. Received: image_mean={network.image_mean}")
+    arrays = {re.sub(r"^module\.", "", key): np.asarray(array) for key, array in arrays.items()}
+    arrays = {key: array for key, array in arrays.items() if not _CLASSIFIERS.match(key)}
+    if name == "mobilenet_v2":
+        arrays = {key: array for key, array in arrays.items() if not _LAST_OF_MOBILENET_V2.match(key)}
+    if name not in (*resnet.DEPTHS, *_MOBILENETS_V2):
+        return imports.from_state_dict({f"body.{key}": array for key, array in arrays.items()}, source)
     if layout != network.backbone_layout:
         raise ValueError(
             f"{source}: has the layout of {layout}, which strides or pads elsewhere than the model; "
             f"build it with backbone_layout={layout!r}. Received: backbone_layout={network.backbone_layout!r}"
         )
     layer_of = {
-        "torchvision": _torch_resnet if name in resnet.DEPTHS else _torch_mobilenet,
+        "torchvision": torch_name.resnet if name in resnet.DEPTHS else torch_name.mobilenet_v2,
         "keras": _keras_resnet if name in resnet.DEPTHS else _keras_mobilenet,
     }[layout]
     values: dict[str, np.ndarray] = {}
     for key, array in arrays.items():
         prefix, _, leaf = key.rpartition("." if layout == "torchvision" else "/")
-        if leaf == "num_batches_tracked":
+        if leaf == torch_name.COUNTER:
             continue
-        layer = layer_of(prefix.replace("module.", "", 1))
+        layer = layer_of(prefix)
         if layer is None:
             raise ValueError(f"{source}: {key} is not a weight of {name} in the layout of {layout}")
-        values.update(
-            _torch_arrays(layer, leaf, array) if layout == "torchvision" else _keras_arrays(layer, leaf, array)
-        )
+        translated = torch_name.to_ours if layout == "torchvision" else _keras_array
+        ours, value = translated(layer, leaf, array)
+        values[ours] = value
     return _prepared(values, name, layout)
 
 
@@ -114,62 +121,28 @@ def _prepared(values: dict, name: str, layout: str) -> dict:
     return values
 
 
-def _torch_arrays(layer: str, leaf: str, array: np.ndarray) -> dict:
-    if layer_name.is_norm(layer):
-        return {f"{layer}/{_TORCH_NORM.get(leaf, leaf)}": array}
-    axes = (2, 3, 0, 1) if layer_name.is_depthwise(layer) else (2, 3, 1, 0)
-    return {f"{layer}/kernel": np.transpose(array, axes) if array.ndim == 4 else array}
-
-
-def _keras_arrays(layer: str, index: str, array: np.ndarray) -> dict:
+def _keras_array(layer: str, index: str, array: np.ndarray) -> tuple[str, np.ndarray]:
     leaf = (_KERAS_NORM if layer_name.is_norm(layer) else ("kernel", "bias"))[int(index)]
-    return {f"{layer}/{leaf}": array}
-
-
-def _torch_resnet(prefix: str) -> str | None:
-    if prefix in ("conv1", "bn1"):
-        return _part("conv1", prefix == "bn1")
-    if match := re.fullmatch(r"layer([1-4])\.(\d+)\.(conv|bn)([123])", prefix):
-        return _part(f"C{int(match[1]) + 1}_{match[2]}_conv{match[4]}", match[3] == "bn")
-    if match := re.fullmatch(r"layer([1-4])\.(\d+)\.downsample\.([01])", prefix):
-        return _part(f"C{int(match[1]) + 1}_{match[2]}_shortcut", match[3] == "1")
-    return None
+    return f"{layer}/{leaf}", array
 
 
 def _keras_resnet(layer: str) -> str | None:
     if layer in ("conv1_conv", "conv1_bn"):
-        return _part("conv1", layer == "conv1_bn")
+        return torch_name.part("conv1", layer == "conv1_bn")
     if match := re.fullmatch(r"conv([2-5])_block(\d+)_([0-3])_(conv|bn)", layer):
         part = f"conv{match[3]}" if match[3] != "0" else "shortcut"
-        return _part(f"C{match[1]}_{int(match[2]) - 1}_{part}", match[4] == "bn")
+        return torch_name.part(f"C{match[1]}_{int(match[2]) - 1}_{part}", match[4] == "bn")
     return None
-
-
-def _torch_mobilenet(prefix: str) -> str | None:
-    if match := re.fullmatch(r"features\.0\.([01])", prefix):
-        return _part("mobile_0", match[1] == "1")
-    match = re.fullmatch(r"features\.(\d+)\.conv\.(\d)(?:\.([01]))?", prefix)
-    if not match or not 1 <= int(match[1]) <= 17:
-        return None
-    # The first block expands nothing, so its parts stand one place earlier.
-    parts = [("project", False), ("project", True)]
-    parts = [("depthwise", False), *parts] if match[1] == "1" else [("expand", False), ("depthwise", False), *parts]
-    if int(match[2]) >= len(parts):
-        return None
-    part, is_norm = parts[int(match[2])]
-    return _part(f"mobile_{match[1]}_{part}", is_norm or match[3] == "1")
 
 
 def _keras_mobilenet(layer: str) -> str | None:
+    if layer in ("Conv_1", "Conv_1_bn"):
+        return torch_name.part("mobile_18", layer == "Conv_1_bn")
     if layer in ("Conv1", "bn_Conv1"):
-        return _part("mobile_0", layer == "bn_Conv1")
+        return torch_name.part("mobile_0", layer == "bn_Conv1")
     if match := re.fullmatch(r"(?:expanded_conv|block_(\d+))_(expand|depthwise|project)(_BN)?", layer):
-        return _part(f"mobile_{int(match[1] or 0) + 1}_{match[2]}", bool(match[3]))
+        return torch_name.part(f"mobile_{int(match[1] or 0) + 1}_{match[2]}", bool(match[3]))
     return None
-
-
-def _part(convolution: str, is_norm: bool) -> str:
-    return layer_name.norm_of(convolution) if is_norm else convolution
 
 
 def _read_h5(path: pathlib.Path) -> dict[str, np.ndarray]:

@@ -1,57 +1,134 @@
-"""Reads public RetinaFace MobileNet-0.25 weights (PyTorch layout or its ONNX export). Exact, or an error that names it.
+"""Knows public RetinaFace checkpoints by their names and shapes, and makes a config and weights of ours of them.
 
-Reads files; never downloads.
+Exact, or an error that names what does not fit. Reads files; never downloads. What a project does to its images or in
+its norms otherwise than we do goes into the weights; what it builds otherwise is a choice in `Config`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
-import pickle
-import re
 from collections.abc import Mapping
 
 import numpy as np
 
-from keras_retinaface.formats import archive
-from keras_retinaface.layers import layer_name
-from keras_retinaface.weights import arrays
+from keras_retinaface import config as config_lib
+from keras_retinaface.formats import archive, hdf5_file, torch_file
+from keras_retinaface.weights import arrays, imports_insightface, imports_onnx, imports_pytorch
 
-# Batch norm epsilon of the graph; a norm with variance 1 - epsilon, mean 0 and scale 1 adds its offset and no more.
-_EPSILON = 1e-5
-_CONTEXT = {
-    "conv3X3": "3x3",
-    "conv5X5_1": "5x5_1",
-    "conv5X5_2": "5x5_2",
-    "conv7X7_2": "7x7_2",
-    "conv7x7_3": "7x7_3",
+PROJECTS = ("biubug6", "ternaus", "yakhyo", "serengil")
+_READERS = {
+    ".pth": torch_file.read,
+    ".pt": torch_file.read,
+    ".zip": torch_file.read,
+    ".npz": arrays.read_npz,
 }
-_HEADS = {"classhead": "class", "bboxhead": "box", "landmarkhead": "landmark"}
-_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+# What people have beside these, and what can be done about it.
+_NOT_READ = {
+    ".params": "MXNet's files are not read; serengil's retinaface.h5 holds the same network",
+    ".npy": "pickled dicts are not read; serengil's retinaface.h5 holds the same network",
+    ".pb": "frozen graphs of TensorFlow are not read",
+    ".index": "checkpoints of TensorFlow, as peteryuX's, are not read",
+    ".tar": "packed folders are not read; unpack it",
+}
 
 
-def load(model, path: str | os.PathLike) -> None:
-    """Loads public weights into a model of preset `mobilenet025`.
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds.
+
+    Attributes:
+        project: whose layout it has, one of `PROJECTS`.
+        config: of the network that it is for.
+        values: arrays by the names of `arrays.names`; they fit the network, or `arrays.assign` says what does not.
+    """
+
+    project: str
+    config: config_lib.Config
+    values: dict[str, np.ndarray]
+
+
+def read(path: str | os.PathLike, project: str = "") -> Checkpoint:
+    """Reads a public checkpoint.
+
+    Args:
+        path: `.pth`, `.pt` or `.npz` of a PyTorch state dict, `.h5` of Keras, `.onnx` with norms folded into the
+            convolutions.
+        project: whose it is, one of `PROJECTS`; empty to tell by what it holds.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if the kind of file is unknown, it is damaged, or its names and shapes are of no known network.
+    """
+    path, source = pathlib.Path(path), str(path)
+    if project and project not in PROJECTS:
+        raise ValueError(f"`project` must be one of {PROJECTS}, or empty. Received: {project!r}")
+    known = sorted([*_READERS, ".h5", ".onnx"])
+    if path.suffix not in known:
+        reason = f"; {_NOT_READ[path.suffix]}" if path.suffix in _NOT_READ else ""
+        raise ValueError(f"{source}: expected one of {known}. Received: {path.suffix!r}{reason}")
+    if path.suffix == ".onnx":
+        found = imports_onnx.read(path)
+        return Checkpoint("yakhyo", imports_pytorch.config_of(found.shapes, source, "yakhyo"), found.values)
+    state = _read_h5(path) if path.suffix == ".h5" else _READERS[path.suffix](path)
+    if all(name.startswith("module.") for name in state):  # what parallel training leaves
+        state = {name.removeprefix("module."): array for name, array in state.items()}
+    try:
+        if imports_insightface.is_known(state):
+            _check_project(source, project, ("serengil",))
+            return Checkpoint("serengil", *imports_insightface.translate(state, source))
+        if path.suffix == ".h5":
+            raise ValueError(f"{source}: expected layers of serengil's retinaface.h5. Received: {_some(state)}")
+        if not imports_pytorch.is_known(state):
+            raise ValueError(
+                f"{source}: its names are those of no network that is known: {PROJECTS}. Received: {_some(state)}"
+            )
+        of_file = imports_pytorch.project_of(state, project)
+        _check_project(source, project, (of_file,))
+        config = imports_pytorch.config_of(imports_pytorch.shapes_of(state), source, of_file)
+        return Checkpoint(of_file, config, imports_pytorch.translate(state, source, of_file))
+    except (LookupError, TypeError) as error:
+        raise ValueError(f"{source}: holds other arrays than a RetinaFace: {error!r}") from error
+
+
+def load(model, path: str | os.PathLike, project: str = "") -> None:
+    """Loads a public checkpoint into a model of its config.
 
     Args:
         model: a RetinaFace.
-        path: `.onnx` (norms folded into the convolutions), `.npz` or `.pth` of a PyTorch state dict.
+        path: see `read`.
+        project: see `read`.
 
     Raises:
-        ValueError: if the kind of file is unknown or the weights do not fit exactly.
+        ValueError: as of `read`, or if the model is another network than the file's; the model is then unchanged.
     """
-    path = pathlib.Path(path)
-    readers = {".onnx": _read_onnx_file, ".npz": _read_state_npz, ".pth": _read_pth, ".pt": _read_pth}
-    if path.suffix not in readers:
-        raise ValueError(f"{path}: expected one of {sorted(readers)}. Received: {path.suffix!r}")
-    arrays.assign(model, readers[path.suffix](path), str(path))
+    found = read(path, project)
+    for section in ("anchors", "network"):
+        wanted, own = (getattr(config, section) for config in (found.config, model.config))
+        for field in _GEOMETRY[section]:
+            if getattr(wanted, field) != getattr(own, field):
+                raise ValueError(
+                    f"{path}: needs {field}={getattr(wanted, field)!r}. Received: {field}={getattr(own, field)!r}"
+                )
+    arrays.assign(model, found.values, str(path))
+
+
+# Fields that decide what the numbers of a file mean.
+_GEOMETRY = {
+    "anchors": ("strides", "sizes", "variances"),
+    "network": (
+        *("backbone", "backbone_layout", "image_mean", "pyramid_channels", "context_channels", "negative_slope"),
+        *("use_plain_pyramid", "use_shared_heads", "use_deformable"),
+    ),
+}
 
 
 def from_state_dict(state: Mapping[str, np.ndarray], source: str) -> dict[str, np.ndarray]:
-    """Translates the public PyTorch layout (`body.stage1.0.0.weight` ...).
+    """Translates biubug6's layout (`body.stage1.0.0.weight` ...), of a whole network or a part of one.
 
     Args:
-        state: arrays by PyTorch name; a `module.` in front of every name is dropped.
+        state: arrays by PyTorch name; a `module.` in front of a name is dropped.
         source: what they came from, for errors.
 
     Returns:
@@ -60,152 +137,31 @@ def from_state_dict(state: Mapping[str, np.ndarray], source: str) -> dict[str, n
     Raises:
         ValueError: if a name is not of this network.
     """
-    values = {}
-    for name, array in state.items():
-        prefix, _, leaf = (name[len("module.") :] if name.startswith("module.") else name).rpartition(".")
-        if leaf == "num_batches_tracked":
-            continue
-        layer = _layer_of(prefix)
-        if layer is None or leaf not in _NORM:
-            raise ValueError(f"{source}: {name} is not a weight of RetinaFace MobileNet-0.25")
-        array = np.asarray(array)
-        if layer_name.is_norm(layer):
-            values[f"{layer}/{_NORM[leaf]}"] = array
-        elif leaf == "bias":
-            values[f"{layer}/bias"] = array
-        else:
-            values[f"{layer}/kernel"] = _to_keras_kernel(layer, array)
-    return values
+    state = {name.removeprefix("module."): array for name, array in state.items()}
+    return imports_pytorch.translate(state, source, "biubug6")
 
 
 def from_onnx(model_proto, source: str) -> dict[str, np.ndarray]:
-    """Translates the ONNX export, whose batch norms are folded into the convolutions.
-
-    Args:
-        model_proto: an `onnx.ModelProto`.
-        source: what it came from, for errors.
-
-    Returns:
-        Arrays by the names of `arrays.names`; every norm only adds the folded bias, and can be trained on.
-
-    Raises:
-        ValueError: if a convolution is not of this network, or two that should share weights do not.
-    """
-    from onnx import numpy_helper
-
-    constants = {item.name: numpy_helper.to_array(item) for item in model_proto.graph.initializer}
-    for node in model_proto.graph.node:
-        # The exporter stores an array that stands twice once, and names it through Identity.
-        if node.op_type == "Identity" and node.input[0] in constants:
-            constants[node.output[0]] = constants[node.input[0]]
-    values: dict[str, np.ndarray] = {}
-    for node in model_proto.graph.node:
-        if node.op_type != "Conv":
-            continue
-        layer = _layer_of(_prefix_of_node(node.name))
-        if layer is None:
-            raise ValueError(f"{source}: {node.name} is not a convolution of RetinaFace MobileNet-0.25")
-        kernel = _to_keras_kernel(layer, constants[node.input[1]])
-        bias = constants[node.input[2]]
-        found = {f"{layer}/kernel": kernel}
-        if layer_name.part_of(layer) == layer_name.HEADS:
-            found[f"{layer}/bias"] = bias
-        else:
-            norm = layer_name.norm_of(layer)
-            found[f"{norm}/beta"] = bias
-            found[f"{norm}/gamma"] = np.ones_like(bias)
-            found[f"{norm}/moving_mean"] = np.zeros_like(bias)
-            found[f"{norm}/moving_variance"] = np.full_like(bias, 1.0 - _EPSILON)
-        for name, array in found.items():
-            # The export computes the first 5x5 convolution of a context module twice, from the same weights.
-            if name in values and not np.array_equal(values[name], array):
-                raise ValueError(f"{source}: {node.name} differs from an earlier use of {name}")
-            values[name] = array
-    return values
+    """Translates an ONNX export of yakhyo's or biubug6's code; see `imports_onnx.translate`."""
+    return imports_onnx.translate(model_proto, source).values
 
 
-def _layer_of(prefix: str) -> str | None:
-    """Maps a PyTorch module's name to our layer's, or None."""
-    if match := re.fullmatch(r"body\.stage1\.0\.([01])", prefix):
-        return _part("stage1_0", match[1])
-    if match := re.fullmatch(r"body\.(stage[123])\.(\d+)\.([0134])", prefix):
-        kind, number = {"0": ("depthwise", 0), "1": ("depthwise", 1), "3": ("pointwise", 0), "4": ("pointwise", 1)}[
-            match[3]
-        ]
-        return _part(f"{match[1]}_{match[2]}_{kind}", number)
-    if match := re.fullmatch(r"fpn\.(output|merge)([123])\.([01])", prefix):
-        kind = {"output": "lateral", "merge": "merge"}[match[1]]
-        return _part(f"{kind}_P{int(match[2]) + 2}", match[3])
-    if match := re.fullmatch(r"ssh([123])\.(\w+)\.([01])", prefix):
-        if match[2] in _CONTEXT:
-            return _part(f"context_P{int(match[1]) + 2}_{_CONTEXT[match[2]]}", match[3])
-    if match := re.fullmatch(r"(\w+)\.([012])\.conv1x1", prefix):
-        if match[1].lower() in _HEADS:
-            return f"{_HEADS[match[1].lower()]}_P{int(match[2]) + 3}"
-    return None
+def _check_project(source: str, project: str, possible: tuple[str, ...]) -> None:
+    if project and project not in possible:
+        raise ValueError(f"{source}: has the layout of {' or '.join(possible)}. Received: project={project!r}")
 
 
-def _part(convolution: str, number: str | int) -> str:
-    """Returns the first part of a block, its convolution, or the second, its norm."""
-    return layer_name.norm_of(convolution) if int(number) else convolution
+def _some(state: Mapping) -> str:
+    return f"{len(state)} arrays, as {sorted(state)[:3]}"
 
 
-def _prefix_of_node(name: str) -> str:
-    """Turns the name of an ONNX node into the PyTorch module's: `/ssh1/conv3X3/conv3X3.0/Conv` -> `ssh1.conv3X3.0`."""
-    parts = name.strip("/").split("/")
-    root, last = parts[0], re.sub(r"_\d+$", "", parts[-2])  # a second use of a module has `_1` behind it
-    if root == "fx":
-        # Here depthwise and pointwise are blocks of their own: stage1.1.1.0 is what PyTorch calls stage1.1.3.
-        numbers = last.split(".")
-        if len(numbers) == 4:
-            return f"body.{numbers[0]}.{numbers[1]}.{3 * int(numbers[2]) + int(numbers[3])}"
-        return f"body.{last}"
-    if root.endswith("_head"):
-        return f"{root.replace('_', '')}.{last.split('.')[-1]}.conv1x1"
-    return f"{root}.{last}"
-
-
-def _to_keras_kernel(layer: str, kernel: np.ndarray) -> np.ndarray:
-    if kernel.ndim != 4:
-        raise ValueError(f"{layer}: a convolution kernel has 4 axes. Received: shape {kernel.shape}")
-    if layer_name.is_depthwise(layer):
-        return np.transpose(kernel, (2, 3, 0, 1))
-    kernel = np.transpose(kernel, (2, 3, 1, 0))
-    return kernel[:, :, ::-1] if layer == "stage1_0" else kernel  # BGR to RGB
-
-
-def _read_onnx_file(path: pathlib.Path) -> dict[str, np.ndarray]:
-    import onnx
-    from google.protobuf import message
-
+def _read_h5(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Reads weights that Keras saved as HDF5, by `layer.variable`."""
     try:
-        model = onnx.load(str(path), load_external_data=False)
-    except (message.DecodeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not a readable .onnx file: {error}") from error
-    for item in model.graph.initializer:
-        if item.data_location == onnx.TensorProto.EXTERNAL:
-            raise ValueError(f"{path}: {item.name} lies in another file, which is not read")
-    try:
-        return from_onnx(model, str(path))
-    except (LookupError, TypeError, OverflowError) as error:
-        raise ValueError(f"{path}: not a readable .onnx file: {error!r}") from error
-
-
-def _read_state_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
-    return from_state_dict(arrays.read_npz(path), str(path))
-
-
-def _read_pth(path: pathlib.Path) -> dict[str, np.ndarray]:
-    return from_state_dict(read_pth(path), str(path))
-
-
-def read_pth(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Reads a PyTorch state dict; needs torch."""
-    import torch  # only for this kind of file; an .npz of the state dict does without
-
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        return {name: tensor.numpy() for name, tensor in state.get("state_dict", state).items()}
-    except (pickle.UnpicklingError, *archive.DAMAGE) as error:
-        text = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(f"{path}: not a readable PyTorch state dict: {text[0]}") from error
+        found = hdf5_file.read(path.read_bytes())
+    except archive.DAMAGE as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise ValueError(f"{path}: not a readable .h5 file: {error}") from error
+    found = {name.removeprefix("model_weights/"): array for name, array in found.items()}
+    return {f"{name.split('/')[0]}.{name.split('/')[-1].split(':')[0]}": array for name, array in found.items()}

@@ -91,8 +91,11 @@ def _statistics(model, tensors: list, batches: Iterable[np.ndarray]) -> list[tup
 
 def _pairs(model: keras.Model) -> list[tuple[keras.layers.Layer, keras.layers.Layer]]:
     """Returns every convolution that a batch norm follows, with that norm."""
+    layers = {layer.name: layer for layer in model.layers}
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    return [(model.get_layer(layer_name.convolution_of(norm.name)), norm) for norm in norms]
+    # Norms that stand before convolutions stay as they are.
+    found = [(layers.get(layer_name.convolution_of(norm.name)), norm) for norm in norms]
+    return [(convolution, norm) for convolution, norm in found if convolution is not None]
 
 
 def _scale_filters(convolution: keras.layers.Layer, factors: np.ndarray) -> None:

@@ -9,6 +9,8 @@ _NETWORKS = {
     **{name: config_lib.Config.preset(name) for name in ("mobilenet025", "mobilenet025_dense", "paper_resnet50")},
     "mobilenet_v2": config_lib.Config().replace(backbone="mobilenet_v2"),
     "dense_shared": config_lib.Config.preset("paper_resnet50").replace(dense=True),
+    "resnet18": config_lib.Config().replace(backbone="resnet18"),
+    "resnet50_v2": config_lib.Config().replace(backbone="resnet50_v2"),
     "one_level": config_lib.Config().replace(strides=(8,), sizes=((16.0, 32.0),)),
 }
 
@@ -22,7 +24,7 @@ def test_every_layer_is_in_one_part_and_belongs_to_what_it_follows(name):
         is_norm = isinstance(layer, keras.layers.BatchNormalization)
         assert layer_name.is_norm(layer.name) == is_norm
         assert layer_name.is_depthwise(layer.name) == isinstance(layer, keras.layers.DepthwiseConv2D)
-        if is_norm:
+        if is_norm and not layer.name.endswith(("_before_bn", "post_bn")):  # which stand before convolutions
             convolution = layer_name.convolution_of(layer.name)
             assert model.get_layer(convolution).output is layer.input and layer_name.norm_of(convolution) == layer.name
     assert set(parts) == set(layer_name.PARTS) - ({layer_name.MESH_HEAD} if not model.config.network.dense else set())
