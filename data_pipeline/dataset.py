@@ -60,8 +60,7 @@ def make_dataset(
         with_names: whether the targets hold `image_name` string `[B]`.
 
     Returns:
-        A dataset of `image` uint8 `[B, H, W, 3]`, RGB, 0..255, and the targets of `target.make`. Its attribute
-        `num_records` is the number of images of all workers.
+        A dataset of `image` uint8 `[B, H, W, 3]`, RGB, 0..255, and the targets of `target.make`.
 
     Raises:
         ValueError: at bad data, or when a number is out of range.
@@ -102,9 +101,7 @@ def make_dataset(
         # Each record goes to one server, whichever asks first, so the order is no longer the seed's.
         policy = tf.data.experimental.service.ShardingPolicy.DYNAMIC
         batches = batches.apply(tf.data.experimental.service.distribute(policy, data_service))
-    batches = batches.prefetch(2).with_options(_options(num_workers))
-    batches.num_records = annotations.num_records
-    return batches
+    return batches.prefetch(2).with_options(_options(num_workers))
 
 
 def _refuse_ignored(**options: str | None) -> None:

@@ -41,11 +41,6 @@ def name(prefix: str, index: int, num_shards: int) -> str:
     return f"{prefix}-{index:05d}-of-{num_shards:05d}.tfrecord"
 
 
-def count(path: str, bad_data: record_lib.BadData) -> int:
-    """Counts the whole records of a file; arguments as for `find_runs`."""
-    return sum(run.num_records for run in find_runs(path, bad_data))
-
-
 def find_runs(path: str, bad_data: record_lib.BadData) -> list[Run]:
     """Finds the whole records of a file by reading all of it once and comparing checksums.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -13,8 +13,6 @@ IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)
 # COCO's default of 100 would cut 59 crowded images of the validation set.
 MAX_DETECTIONS = 1000
-# Square pixels, both ends included: COCO's words for sizes.
-AREAS = {"all": (0, 1e10), "small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,19 +42,12 @@ class Result:
         """Average precision at IoU 0.75."""
         return float(self.precision[5].mean())
 
-    @property
-    def ar(self) -> float:
-        """Largest recall, mean over IoU .5:.05:.95."""
-        return float(self.max_recall.mean())
-
 
 def evaluate(
     predictions: Mapping[str, np.ndarray],
     ground_truth: wider_face.GroundTruth,
     *,
     subset: str | None = None,
-    area: str = "all",
-    only: Collection[str] | None = None,
     max_detections: int = MAX_DETECTIONS,
 ) -> Result:
     """Computes COCO's average precision.
@@ -66,8 +57,6 @@ def evaluate(
         ground_truth: the faces; the zero rows of face-free images are left out.
         subset: of WIDER FACE: faces outside it are ignored, each forgiving the one detection that falls to it, by IoU
             (not COCO's crowd rule, which goes by the detection's own area and forgives any number). None: all faces.
-        area: one of `AREAS`, COCO's own subsets: faces outside are ignored, and so are unmatched detections outside.
-        only: "event/image" names to cut the ground truth to.
         max_detections: best detections of an image that are looked at.
 
     Returns:
@@ -78,16 +67,10 @@ def evaluate(
     """
     if subset is not None and subset not in wider_face.SUBSETS:
         raise ValueError(f"`subset` must be one of {wider_face.SUBSETS} or None. Received: subset={subset!r}")
-    if area not in AREAS:
-        raise ValueError(f"`area` must be one of {tuple(AREAS)}. Received: area={area!r}")
-    if only is not None:
-        ground_truth = ground_truth.select(only)
     is_face = ground_truth.boxes.any(axis=1)
     faces = ground_truth.boxes[is_face]
     face_offsets = np.concatenate([[0], np.cumsum(is_face)])[ground_truth.offsets]
-    is_ignored = ~_is_within(faces, area)
-    if subset is not None:
-        is_ignored |= ~ground_truth.keep[subset][is_face]
+    is_ignored = np.zeros(len(faces), bool) if subset is None else ~ground_truth.keep[subset][is_face]
 
     detections, offsets = _best_of_each(predictions, ground_truth.names, max_detections)
     pairs = overlap.find(faces, face_offsets, detections[:, :4], offsets, IOU_THRESHOLDS[0])
@@ -95,9 +78,8 @@ def evaluate(
     order = np.lexsort((-pairs.faces, -pairs.overlaps, is_ignored[pairs.faces], pairs.detections))
     pairs = overlap.Pairs(*(column[order] for column in pairs))
     by_score = np.argsort(-detections[:, 4], kind="stable")
-    is_outside = ~_is_within(detections, area)
     curves = [
-        _curve(match[by_score], is_ignored, is_outside[by_score])
+        _curve(match[by_score], is_ignored)
         for match in (_match(pairs, threshold, len(faces), len(detections)) for threshold in IOU_THRESHOLDS)
     ]
     return Result(*(np.array(column) for column in zip(*curves)))
@@ -108,12 +90,6 @@ def _best_of_each(predictions, names, max_detections: int) -> tuple[np.ndarray, 
     detections, counts = prediction.stack(predictions, names)
     rank = np.arange(len(detections)) - np.repeat(np.cumsum(counts) - counts, counts)
     return detections[rank < max_detections], np.concatenate([[0], np.cumsum(np.minimum(counts, max_detections))])
-
-
-def _is_within(boxes, area: str) -> np.ndarray:
-    smallest, largest = AREAS[area]
-    size = boxes[:, 2] * boxes[:, 3]
-    return (size >= smallest) & (size <= largest)
 
 
 def _match(pairs: overlap.Pairs, threshold: float, num_faces: int, num_detections: int) -> np.ndarray:
@@ -138,15 +114,14 @@ def _match(pairs: overlap.Pairs, threshold: float, num_faces: int, num_detection
     return match
 
 
-def _curve(match, is_ignored, is_outside) -> tuple[np.ndarray, float]:
+def _curve(match, is_ignored) -> tuple[np.ndarray, float]:
     # Precision [101] and the largest recall, of detections in the order of their scores.
     num_faces = np.count_nonzero(~is_ignored)
     if not num_faces:
         return np.full(len(RECALL_POINTS), np.nan), np.nan
     is_matched = match >= 0
-    is_neutral = np.where(is_matched, is_ignored[match] if len(is_ignored) else False, is_outside)
-    found = np.cumsum(is_matched & ~is_neutral, dtype=np.float64)
-    false = np.cumsum(~is_matched & ~is_neutral, dtype=np.float64)
+    found = np.cumsum(is_matched & ~is_ignored[match], dtype=np.float64)
+    false = np.cumsum(~is_matched, dtype=np.float64)
     recall = found / num_faces
     precision = np.maximum.accumulate((found / (found + false + np.spacing(1)))[::-1])[::-1]
     points = np.searchsorted(recall, RECALL_POINTS, side="left")

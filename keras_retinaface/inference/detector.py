@@ -208,16 +208,15 @@ class Detector:
 
     def _run(self, pictures: list[np.ndarray], *, may_enlarge: bool) -> list[merging.Detections]:
         """Runs pictures of one size through the model."""
-        scale, num_pictures = 1.0, len(pictures)
+        scale = 1.0
         if self._runtime.image_sizes:
             size = _best_size(pictures[0].shape[:2], self._runtime.image_sizes)
             fitted = [letterbox(picture, size, may_enlarge=may_enlarge) for picture in pictures]
             scale = fitted[0][1]
             pictures = [picture for picture, _ in fitted]
-            pictures += [np.zeros_like(pictures[0])] * (self._runtime.max_batch - num_pictures)
         outputs = self._runtime.run(np.stack(pictures))
         found = []
-        for index in range(num_pictures):
+        for index in range(len(pictures)):
             count = int(outputs["count"][index])
             boxes, scores, landmarks = (outputs[name][index][:count] for name in ("boxes", "scores", "landmarks"))
             dense = outputs["dense"][index][:count] if self._has_mesh else None

@@ -71,9 +71,7 @@ def to_image(detections: Detections, view: view_lib.View) -> Detections:
     return found if view.is_whole else found.select(~_is_cut(boxes, view, CUT_MARGIN * factor))
 
 
-def merge(
-    parts: Sequence[Detections], iou_threshold: float, *, use_voting: bool = False, max_faces: int | None = None
-) -> Detections:
+def merge(parts: Sequence[Detections], iou_threshold: float, *, use_voting: bool = False) -> Detections:
     """Merges the detections of several views of an image, each free of duplicates already.
 
     Args:
@@ -81,7 +79,6 @@ def merge(
         iou_threshold: two detections that overlap more are one face.
         use_voting: whether the face is the mean of its detections weighted by score (landmarks too), with the best
             score, or just the best detection.
-        max_faces: most faces returned; None: all.
 
     Returns:
         Detections, best first. Those of a single view come back as they are.
@@ -100,23 +97,7 @@ def merge(
     if len(parts) > 1:
         leaders = _leaders(together.boxes, iou_threshold)
         together = _vote(together, leaders) if use_voting else together.select(leaders == np.arange(len(leaders)))
-    return together if max_faces is None else together.select(slice(max_faces))
-
-
-def nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float) -> np.ndarray:
-    """Suppresses every box that overlaps a better kept one by more than a threshold.
-
-    Args:
-        boxes: float `[N, 4]`, xyxy, pixels.
-        scores: float `[N]`.
-        iou_threshold: overlap that is still two faces.
-
-    Returns:
-        int64 `[K]`, rows to keep, best first.
-    """
-    order = np.argsort(-np.asarray(scores), kind="stable")
-    leaders = _leaders(np.asarray(boxes)[order], iou_threshold)
-    return order[leaders == np.arange(len(order))]
+    return together
 
 
 def is_large_enough(boxes: np.ndarray, min_face: float) -> np.ndarray:

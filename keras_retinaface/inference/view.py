@@ -173,7 +173,6 @@ def views(
     *,
     flip: bool = False,
     tile: int | None = None,
-    tile_overlap: float = TILE_OVERLAP,
 ) -> list[View]:
     """Lists everything a detector looks at in an image.
 
@@ -183,7 +182,6 @@ def views(
         flip: whether to look at every picture mirrored too.
         tile: largest side of a picture, pixels; what a scale makes larger is cut into tiles, and if no scale leaves the
             image whole, a view of all of it at that size is added, for the faces that no tile holds. None: no tiles.
-        tile_overlap: share of a tile that its neighbour sees too.
 
     Raises:
         ValueError: if a value is out of range.
@@ -193,14 +191,12 @@ def views(
         raise ValueError(f"`scales` must be positive. Received: {list(scales)}")
     if tile is not None and tile < 1:
         raise ValueError(f"`tile` must be positive. Received: tile={tile}")
-    if not 0 <= tile_overlap < 1:
-        raise ValueError(f"`tile_overlap` must be in [0, 1). Received: tile_overlap={tile_overlap}")
     found = []
     for scale in scales:
         if tile is None or max(_input_size(image_size, scale)) <= tile:
             found.append(whole(image_size, scale))
         else:
-            found.extend(_tiled(image_size, scale, tile, tile_overlap))
+            found.extend(_tiled(image_size, scale, tile))
     if not any(view.is_whole for view in found):
         found.append(whole(image_size, tile / max(image_size)))
     if flip:
@@ -225,10 +221,10 @@ def whole(image_size: tuple[int, int], scale: float) -> View:
     return View((0, 0, image_size[1], image_size[0]), _input_size(image_size, scale), tuple(image_size))
 
 
-def _tiled(image_size, scale: float, tile: int, tile_overlap: float) -> list[View]:
+def _tiled(image_size, scale: float, tile: int) -> list[View]:
     # Tiles are laid out in pixels of the image, so that cutting comes before scaling and no huge picture is made.
     side = max(1, int(tile / scale))
-    rectangles = tiles(image_size, side, min(side - 1, round(side * tile_overlap)))
+    rectangles = tiles(image_size, side, min(side - 1, round(side * TILE_OVERLAP)))
     return [
         View((x1, y1, x2, y2), _input_size((y2 - y1, x2 - x1), scale), tuple(image_size))
         for x1, y1, x2, y2 in rectangles

@@ -25,15 +25,13 @@ class DeformableConv2D(keras.layers.Layer):
     """A convolution that learns where to look: an inner convolution gives offsets and, in v2, factors of the samples.
 
     The inner convolution starts at zero, so that a new layer is the ordinary convolution exactly. Its weights are
-    `offset_kernel` and `offset_bias`; the channels are offsets group by group, tap by tap, (y, x), then the factors.
+    `offset_kernel` and `offset_bias`; the channels are offsets tap by tap, (y, x), then the factors.
 
     Args:
         filters: channels of the output.
         kernel_size: of both convolutions.
         strides: pixels between neighbouring outputs.
-        dilation_rate: pixels between neighbouring taps.
         padding: "same" or "valid" as Keras has them, or the number of zeros on every side.
-        groups: of channels with offsets of their own.
         use_mask: whether samples have factors `2 * sigmoid` (v2).
         use_bias: of the outer convolution.
         kernel_initializer: of the outer convolution.
@@ -43,7 +41,7 @@ class DeformableConv2D(keras.layers.Layer):
         **kwargs: of `keras.layers.Layer`.
 
     Raises:
-        ValueError: if an argument is out of range, or the groups do not share the channels evenly.
+        ValueError: if an argument is out of range.
     """
 
     def __init__(
@@ -52,9 +50,7 @@ class DeformableConv2D(keras.layers.Layer):
         kernel_size: int = 3,
         *,
         strides: int = 1,
-        dilation_rate: int = 1,
         padding: str | int = "same",
-        groups: int = 1,
         use_mask: bool = True,
         use_bias: bool = True,
         kernel_initializer="glorot_uniform",
@@ -64,8 +60,8 @@ class DeformableConv2D(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        sizes = {"filters": filters, "kernel_size": kernel_size, "strides": strides, "dilation_rate": dilation_rate}
-        for name, value in {**sizes, "groups": groups, "tile": tile}.items():
+        sizes = {"filters": filters, "kernel_size": kernel_size, "strides": strides, "tile": tile}
+        for name, value in sizes.items():
             if value < 1:
                 raise ValueError(f"`{name}` must be 1 or more. Received: {name}={value}")
         if padding not in ("same", "valid") and not (isinstance(padding, int) and padding >= 0):
@@ -75,9 +71,7 @@ class DeformableConv2D(keras.layers.Layer):
         self.filters = filters
         self.kernel_size = kernel_size
         self.strides = strides
-        self.dilation_rate = dilation_rate
         self.padding = padding
-        self.groups = groups
         self.use_mask = use_mask
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
@@ -87,12 +81,7 @@ class DeformableConv2D(keras.layers.Layer):
 
     def build(self, input_shape):
         """Creates the weights of both convolutions."""
-        channels = input_shape[-1]
-        if channels is None or channels % self.groups:
-            raise ValueError(
-                f"`groups` must share the channels evenly. Received: groups={self.groups}, input_shape={input_shape}"
-            )
-        window = (self.kernel_size, self.kernel_size, channels)
+        window = (self.kernel_size, self.kernel_size, input_shape[-1])
         self.kernel = self.add_weight(
             name="kernel",
             shape=(*window, self.filters),
@@ -100,7 +89,7 @@ class DeformableConv2D(keras.layers.Layer):
         )
         if self.use_bias:
             self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer="zeros")
-        num_offsets = self.groups * self.kernel_size**2 * (3 if self.use_mask else 2)
+        num_offsets = self.kernel_size**2 * (3 if self.use_mask else 2)
         self.offset_kernel = self.add_weight(
             name="offset_kernel",
             shape=(*window, num_offsets),
@@ -118,7 +107,6 @@ class DeformableConv2D(keras.layers.Layer):
             tf.convert_to_tensor(self.kernel),
             mask,
             strides=self.strides,
-            dilation_rate=self.dilation_rate,
             padding=self.padding,
             tile=self.tile,
             sampler=self.sampler,
@@ -135,15 +123,15 @@ class DeformableConv2D(keras.layers.Layer):
         inputs, padding = tf.cast(inputs, dtype), self.padding
         if isinstance(padding, int):
             inputs, padding = tf.pad(inputs, [[0, 0], [padding, padding], [padding, padding], [0, 0]]), "valid"
-        values = tf.nn.conv2d(inputs, kernel, self.strides, padding.upper(), dilations=self.dilation_rate) + bias
+        values = tf.nn.conv2d(inputs, kernel, self.strides, padding.upper()) + bias
         if not self.use_mask:
             return values, None
-        num_points = self.groups * self.kernel_size**2
+        num_points = self.kernel_size**2
         return values[..., : 2 * num_points], 2.0 * tf.sigmoid(values[..., 2 * num_points :])
 
     def compute_output_shape(self, input_shape):
         """Returns the shape of the output; sizes that are unknown stay so."""
-        extent = (self.kernel_size - 1) * self.dilation_rate
+        extent = self.kernel_size - 1
         padding = {"same": extent, "valid": 0}[self.padding] if isinstance(self.padding, str) else 2 * self.padding
         sizes = (
             None if size is None else (size + padding - extent - 1) // self.strides + 1 for size in input_shape[1:3]
@@ -152,12 +140,21 @@ class DeformableConv2D(keras.layers.Layer):
 
     def get_config(self):
         """Returns the arguments of `__init__`."""
-        plain = ("filters", "kernel_size", "strides", "dilation_rate", "padding", "groups", "use_mask", "use_bias")
+        plain = ("filters", "kernel_size", "strides", "padding", "use_mask", "use_bias")
         return {
             **super().get_config(),
             **{name: getattr(self, name) for name in (*plain, "offset_rate", "tile", "sampler")},
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
+
+    @classmethod
+    def from_config(cls, config):
+        """Makes a layer from its arguments; files of earlier versions hold two more, which were always 1."""
+        config = dict(config)
+        for name in ("dilation_rate", "groups"):
+            if config.pop(name, 1) != 1:
+                raise ValueError(f"`{name}` of a deformable convolution must be 1. Received: {config}")
+        return super().from_config(config)
 
 
 @contextlib.contextmanager

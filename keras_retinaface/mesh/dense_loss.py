@@ -10,6 +10,8 @@ from keras_retinaface.mesh import camera as camera_module
 from keras_retinaface.mesh import face_model, renderer
 
 CODE_SIZE = 128
+# What a pixel of the mean face costs that the mesh leaves uncovered, in mean errors of the covered ones.
+UNCOVERED_COST = 1.25
 HEAD_SIZE = CODE_SIZE + camera_module.CAMERA_SIZE + camera_module.LIGHT_SIZE
 
 
@@ -22,7 +24,6 @@ def dense_loss(
     decoder: Callable[[tf.Tensor], tf.Tensor],
     face: face_model.FaceModel,
     *,
-    uncovered_cost: float = 1.25,
     code_prior: float = 0.01,
     camera_prior: float = 0.01,
     light_prior: float = 0.01,
@@ -38,7 +39,7 @@ def dense_loss(
       (`crop`). What lies outside the image is not compared.
     - Background: only pixels that the mesh covers are compared, as the mesh has nothing to say of others. Their sum of
       mean absolute channel differences is divided by the area of the mean face at the starting camera, not by the
-      number of covered pixels, and every pixel of that area which the mesh leaves uncovered costs `uncovered_cost`
+      number of covered pixels, and every pixel of that area which the mesh leaves uncovered costs `UNCOVERED_COST`
       times the mean error of the covered ones: shrinking or turning away does not pay, yet the outline gives up pixels
       that the face explains worse than that. (A fixed cost would pin a well-fitting mesh to the mean face's outline.)
     - The outline: rasterization gives gradients inside the mesh only, and with these alone the mesh would grow or
@@ -60,7 +61,6 @@ def dense_loss(
         weight: float32 `[N]`, 1 for a face, 0 for padding, which then has no gradient either.
         decoder: code `[N, 128]` -> float32 `[N, V, 6]`, see `decoder.MeshDecoder`.
         face: the face model of the decoder.
-        uncovered_cost: see above.
         code_prior: see above.
         camera_prior: see above.
         light_prior: see above.
@@ -80,7 +80,7 @@ def dense_loss(
     wanted = _mean_face_mask(face, start, size)
     difference = tf.reduce_mean(tf.abs(drawn.image - crops), -1, keepdims=True) * drawn.mask * valid
     error = tf.math.divide_no_nan(tf.reduce_sum(difference, (1, 2, 3)), tf.reduce_sum(drawn.mask * valid, (1, 2, 3)))
-    cost = uncovered_cost * tf.stop_gradient(error)[:, None, None, None] * wanted * valid
+    cost = UNCOVERED_COST * tf.stop_gradient(error)[:, None, None, None] * wanted * valid
     total = tf.reduce_sum(difference + cost * (1 - drawn.mask), (1, 2, 3))
     motion = outline_motion(drawn.mask, difference, cost, drawn.position)
     total += motion - tf.stop_gradient(motion)

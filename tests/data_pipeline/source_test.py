@@ -49,7 +49,9 @@ def test_tfrecords_by_the_command_hold_what_the_files_do(folder, tmp_path, reque
     assert "wrote 7 images" in done.stderr and "7/7" in done.stderr
     paths = [shard.name(output, index, 3) for index in range(3)]
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [path.rsplit("/", 1)[1] for path in paths]
-    assert [shard.count(path, record_lib.BadData()) for path in paths] == [3, 2, 2]
+    assert [shard.find_runs(path, record_lib.BadData()) for path in paths] == [
+        [shard.Run(count)] for count in (3, 2, 2)
+    ]
     opened = source.open(None, output + "-*")
     assert isinstance(opened, source.ShardSource) and opened.num_records == 7
     _assert_equal(_parsed(opened), _parsed(source.open(str(folder), str(folder / "label.txt"))))

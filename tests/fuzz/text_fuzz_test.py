@@ -122,7 +122,7 @@ KINDS = {
     "mat_faces": ("faces.mat", _faces(), _read_ground_truth),
     "mat_subset": ("subset.mat", _rows(), _read_subset),
     "mat_pose": ("image1.mat", _mat(pt3d_68=np.ones((3, 68)), Pose_Para=np.ones((1, 7))), _read_pose),
-    "tfrecord": ("a.tfrecord", _tfrecord(), lambda path: shard.count(str(path), record_lib.BadData())),
+    "tfrecord": ("a.tfrecord", _tfrecord(), lambda path: shard.find_runs(str(path), record_lib.BadData())),
 }
 
 

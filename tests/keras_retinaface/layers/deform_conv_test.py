@@ -34,7 +34,7 @@ def test_new_layer_is_the_ordinary_convolution(use_mask):
 
 @pytest.mark.parametrize(
     "arguments",
-    [{}, {"strides": 2, "padding": 1}, {"dilation_rate": 2, "groups": 2}, {"padding": "valid", "use_mask": False}],
+    [{}, {"strides": 2, "padding": 1}, {"padding": "valid", "use_mask": False}],
 )
 def test_saved_model_file_gives_the_same_numbers(arguments, tmp_path):
     inputs = keras.Input((None, None, 4))
@@ -73,11 +73,10 @@ def test_mixed_precision_is_near_single():
 
 
 @pytest.mark.parametrize("tile", [4096, 30])
-@pytest.mark.parametrize("groups", [1, 2])
-def test_tflite_gives_the_same_numbers(tile, groups):
+def test_tflite_gives_the_same_numbers(tile):
     from ai_edge_litert import interpreter
 
-    layer = _random_layer(tile=tile, groups=groups)
+    layer = _random_layer(tile=tile)
     function = tf.function(layer, input_signature=[tf.TensorSpec([1, 12, 11, 4])], autograph=False)
     frozen = convert_to_constants.convert_variables_to_constants_v2(function.get_concrete_function())
     converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
@@ -126,6 +125,9 @@ def test_errors_name_the_argument(arguments, message):
         deform_conv.DeformableConv2D(**arguments)
 
 
-def test_groups_must_share_the_channels():
-    with pytest.raises(ValueError, match="`groups` must share the channels evenly. Received: groups=3"):
-        deform_conv.DeformableConv2D(4, groups=3).build((None, 4, 4, 4))
+def test_a_config_of_an_earlier_version_loads_unless_it_means_another_layer():
+    config = deform_conv.DeformableConv2D(4).get_config()
+    old = {**config, "dilation_rate": 1, "groups": 1}
+    assert deform_conv.DeformableConv2D.from_config(old).get_config() == config and "groups" in old
+    with pytest.raises(ValueError, match="`groups` of a deformable convolution must be 1. Received: "):
+        deform_conv.DeformableConv2D.from_config({**old, "groups": 2})

@@ -54,7 +54,7 @@ def loss(face, decoder, row, crops, start=STRAIGHT, weight=None, **options):
 
 def test_true_numbers_cost_only_their_priors(face, decoder):
     row = head(code=[1.0, -2.0], camera=[0, 0, 0, 0, 0.5], light=[0.3])
-    total, error, count = loss(face, decoder, row, picture(face, decoder, row), uncovered_cost=0.0)
+    total, error, count = loss(face, decoder, row, picture(face, decoder, row))
     assert float(count) == 1 and float(error) < 1e-6
     assert float(total) == pytest.approx(0.01 * 5 / 128 + 0.01 * 0.25 / 7 + 0.01 * 0.09 / 9, rel=1e-4)
 
@@ -119,13 +119,14 @@ def test_outline_follows_finite_differences(face, decoder, index, step, monkeypa
     # A white face in ambient light before black: inside nothing changes, all is in the outline. Its pixels come and go
     # one by one, so the difference is taken over several of them.
     monkeypatch.setattr(camera, "LIGHT", (0.0, 0.0, 60.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0))
+    monkeypatch.setattr(dense_loss, "UNCOVERED_COST", 0.5)
     white = LinearDecoder(face)
     white.mean = np.concatenate([face.mean, np.ones_like(face.mean)], 1)
     row = head(camera=[1.0, -1.0, 0.5, 0.3, -0.5, 0.6])
     crops = tf.fill((1, 96, 96, 3), 0.3)
 
     def total(shifted):
-        return loss(face, white, shifted, crops, uncovered_cost=0.5, code_prior=0.0, camera_prior=0.0)[0]
+        return loss(face, white, shifted, crops, code_prior=0.0, camera_prior=0.0)[0]
 
     with tf.GradientTape() as tape:
         tape.watch(row)
