@@ -62,6 +62,50 @@ _WITHOUT_TENSORFLOW = (
     "evaluation",
 )
 _WITH_TENSORFLOW = ("evaluation.mesh_fit",)
+# Files without a test file of their own name beside them, and the one that exercises them.
+_TESTED_IN = {
+    "cli.detection_flags": "tests/detect_main_test.py",
+    "config": "tests/keras_retinaface/config_test.py",
+    "config.augmentation": "tests/keras_retinaface/config_test.py",
+    "config.choice": "tests/keras_retinaface/config_test.py",
+    "config.detection": "tests/keras_retinaface/config_test.py",
+    "config.experiment": "tests/keras_retinaface/config_test.py",
+    "config.loss": "tests/keras_retinaface/config_test.py",
+    "config.network": "tests/keras_retinaface/config_test.py",
+    "config.text": "tests/keras_retinaface/config_test.py",
+    "config.training": "tests/keras_retinaface/config_test.py",
+    "evaluation.dlib_xml": "tests/keras_retinaface/evaluation/annotation_test.py",
+    "evaluation.overlap": "tests/keras_retinaface/evaluation/coco_test.py",
+    "export.int8": "tests/keras_retinaface/export/tflite_test.py",
+    "formats.archive": "tests/keras_retinaface/inference/model_file_test.py",
+    "formats.tflite_file": "tests/keras_retinaface/export/tflite_test.py",
+    "geometry.encoded_image": "tests/keras_retinaface/geometry/orientation_test.py",
+    "geometry.encoding": "tests/keras_retinaface/geometry/box_test.py",
+    "inference.fork": "tests/keras_retinaface/export/tflite_test.py",
+    "inference.runtime": "tests/keras_retinaface/export/tflite_test.py",
+    "layers.backbone": "tests/keras_retinaface/weights/imagenet_test.py",
+    "layers.context": "tests/keras_retinaface/network/paper_model_test.py",
+    "layers.convolution": "tests/keras_retinaface/layers/layer_name_test.py",
+    "layers.head": "tests/keras_retinaface/layers/layer_name_test.py",
+    "layers.mobilenet_v2": "tests/keras_retinaface/weights/imagenet_test.py",
+    "layers.pyramid": "tests/conformance_test.py",
+    "layers.resnet": "tests/keras_retinaface/weights/imagenet_test.py",
+    "media.image_find": "tests/keras_retinaface/media/image_file_test.py",
+    "media.image_metadata": "tests/keras_retinaface/media/image_file_test.py",
+    "mesh.drawing": "tests/detect_main_test.py",
+    "mesh.photometric": "tests/keras_retinaface/network/dense_model_test.py",
+    "network.accumulation": "tests/keras_retinaface/network/model_test.py",
+    "network.cost": "tests/keras_retinaface/network/paper_model_test.py",
+    "network.recompute": "tests/keras_retinaface/network/paper_model_test.py",
+    "data_pipeline.build_tfrecords": "tests/data_pipeline/source_test.py",
+    "data_pipeline.image_check": "tests/data_pipeline/source_test.py",
+    "data_pipeline.loopback": "tests/data_pipeline/serve_test.py",
+    "data_pipeline.order": "tests/data_pipeline/dataset_test.py",
+    "data_pipeline.rasterize": "tests/data_pipeline/synthetic_test.py",
+    "data_pipeline.record": "tests/data_pipeline/source_test.py",
+    "data_pipeline.shard": "tests/data_pipeline/source_test.py",
+    "data_pipeline.view": "tests/data_pipeline/source_test.py",
+}
 
 
 @functools.cache
@@ -202,3 +246,18 @@ def test_no_body_is_longer_than_a_page():
                 if length > 60:
                     found[f"{name}.{node.name}"] = length
     assert not found
+
+
+def test_every_file_has_its_tests_where_one_looks_for_them():
+    missing, stale = [], []
+    for name, path in _modules().items():
+        own = conftest.ROOT / "tests" / path.relative_to(conftest.ROOT).with_name(f"{path.stem}_test.py")
+        told = _TESTED_IN.get(_short(name) or name)
+        if path.stem == "__init__" and told is None:
+            continue
+        if own.is_file() == (told is not None):
+            (stale if told else missing).append(name)
+    assert not missing, "no test file of that name, and no row in _TESTED_IN"
+    assert not stale
+    assert set(_TESTED_IN) <= {_short(name) for name in _modules()}
+    assert all((conftest.ROOT / told).is_file() for told in _TESTED_IN.values())

@@ -7,9 +7,10 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from keras_retinaface.mesh import camera as camera_module
+from keras_retinaface.mesh import decoder as decoder_module
 from keras_retinaface.mesh import face_model, renderer
 
-CODE_SIZE = 128
+CODE_SIZE = decoder_module.CODE_SIZE
 # What a pixel of the mean face costs that the mesh leaves uncovered, in mean errors of the covered ones.
 UNCOVERED_COST = 1.25
 HEAD_SIZE = CODE_SIZE + camera_module.CAMERA_SIZE + camera_module.LIGHT_SIZE
