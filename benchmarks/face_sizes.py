@@ -16,7 +16,7 @@ import numpy as np
 from absl import app, flags
 
 from keras_retinaface import program
-from keras_retinaface.inference import detector
+from keras_retinaface.inference import detector, merging
 from keras_retinaface.media import image_file
 
 _MODEL = flags.DEFINE_string("model", "mobilenet025", "What `Detector` takes.")
@@ -65,7 +65,7 @@ def measure(found_by: detector.Detector, photos, size: float, margin: float) -> 
         if picture.shape[0] * picture.shape[1] > _MAX_MEGAPIXELS.value * 1e6:
             continue
         faces = found_by.detect(picture)
-        overlaps = [_iou(face.box, expected) for face in faces]
+        overlaps = [float(merging.overlaps(face.box[None], expected[None])[1][0, 0]) for face in faces]
         best = int(np.argmax(overlaps)) if overlaps and max(overlaps) >= _FOUND_IOU else None
         score, overlap = (0.0, 0.0) if best is None else (faces[best].score, overlaps[best])
         rows.append((best is not None, score, overlap, len(faces) - (best is not None)))
@@ -73,11 +73,6 @@ def measure(found_by: detector.Detector, photos, size: float, margin: float) -> 
         return None
     found, scores, overlaps, others = zip(*rows)
     return {"photos": len(rows), "found": sum(found), "score": min(scores), "iou": min(overlaps), "false": sum(others)}
-
-
-def _iou(box: np.ndarray, other: np.ndarray) -> float:
-    shared = np.prod(np.maximum(np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2]), 0.0))
-    return float(shared / (np.prod(box[2:] - box[:2]) + np.prod(other[2:] - other[:2]) - shared))
 
 
 def main(argv):

@@ -20,6 +20,7 @@ from absl import app, flags, logging
 from keras_retinaface import program
 from keras_retinaface.evaluation import annotation
 from keras_retinaface.geometry import anchor, box, landmark
+from keras_retinaface.inference import merging
 from keras_retinaface.layers import backbone, mesh_tower
 from keras_retinaface.media import image_file
 from keras_retinaface.mesh import camera as camera_module
@@ -81,7 +82,7 @@ class Sampler:
         for number, face in enumerate(faces):
             if min(face[2:] - face[:2]) < _SMALLEST or not len(likely):
                 continue
-            good = likely[_iou(face, boxes[likely]) > 0.5]
+            good = likely[merging.overlaps(face[None], boxes[likely])[1][0] > 0.5]
             good = good[np.argsort(-scores[good], kind="stable")][:6]
             picks = good[:1]
             if not is_single and len(good) > 1:
@@ -151,13 +152,6 @@ def _locate(index, image_size, anchors):
     place, slot = np.divmod(index - starts[level], anchors.num_per_location)
     row, column = np.divmod(place, np.array(widths)[level])
     return level, row, column, slot
-
-
-def _iou(one, others):
-    size = np.maximum(np.minimum(one[2:], others[:, 2:]) - np.maximum(one[:2], others[:, :2]), 0)
-    area = np.prod(one[2:] - one[:2]) + np.prod(others[:, 2:] - others[:, :2], -1)
-    shared = np.prod(size, -1)
-    return shared / np.maximum(area - shared, 1e-6)
 
 
 def views(image: np.ndarray, faces: np.ndarray, rng: np.random.Generator):

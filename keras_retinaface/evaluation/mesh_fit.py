@@ -12,6 +12,7 @@ import tqdm
 
 from keras_retinaface.evaluation import annotation, wider_face
 from keras_retinaface.inference import detector as detector_lib
+from keras_retinaface.inference import merging
 from keras_retinaface.media import image_file
 from keras_retinaface.mesh import camera as camera_module
 from keras_retinaface.mesh import graphics
@@ -137,13 +138,8 @@ def _match(entry, rows, faces):
     """Pairs rows of annotated faces with the detections that overlap them most."""
     if not faces:
         return []
-    annotated, found = entry.boxes[rows][:, None], np.stack([face.box for face in faces]).astype(np.float64)[None]
-    size = np.maximum(
-        np.minimum(annotated[..., 2:], found[..., 2:]) - np.maximum(annotated[..., :2], found[..., :2]), 0
-    )
-    areas = [np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1) for boxes in (annotated, found)]
-    shared = np.prod(size, axis=-1)
-    overlaps = shared / (areas[0] + areas[1] - shared)
+    found = np.stack([face.box for face in faces]).astype(np.float64)
+    overlaps = merging.overlaps(entry.boxes[rows], found)[1]
     best = overlaps.argmax(axis=1)
     return [(row, faces[best[k]]) for k, row in enumerate(rows) if overlaps[k, best[k]] > _SAME]
 

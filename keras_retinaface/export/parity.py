@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_retinaface import config as config_lib
-from keras_retinaface.inference import detector, runtime
+from keras_retinaface.inference import detector, merging, runtime
 
 
 def measure(model, path: str | os.PathLike, detection: config_lib.Detection, images: Sequence[np.ndarray]) -> dict:
@@ -48,19 +48,13 @@ def _compare(ours: dict, theirs: dict, report: dict, differences: dict) -> None:
     report["faces"] += len(ours["boxes"])
     report["faces_exported"] += len(theirs["boxes"])
     free = set(range(len(theirs["boxes"])))
-    for index, box in enumerate(ours["boxes"]):
-        overlaps = {other: _iou(box, theirs["boxes"][other]) for other in free}
-        best = max(overlaps, key=overlaps.get, default=None)
-        if best is None or overlaps[best] < 0.5:
+    overlaps = merging.overlaps(ours["boxes"], theirs["boxes"])[1]
+    for index in range(len(ours["boxes"])):
+        best = max(free, key=overlaps[index].__getitem__, default=None)
+        if best is None or overlaps[index, best] < 0.5:
             report["unmatched"] += 1
             continue
         free.discard(best)
         for name, key in (("box", "boxes"), ("landmark", "landmarks"), ("score", "scores")):
             differences[name].append(float(np.max(np.abs(ours[key][index] - theirs[key][best]))))
     report["unmatched"] += len(free)
-
-
-def _iou(box: np.ndarray, other: np.ndarray) -> float:
-    size = np.maximum(np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2]), 0.0)
-    union = np.prod(box[2:] - box[:2]) + np.prod(other[2:] - other[:2]) - np.prod(size)
-    return float(np.prod(size) / union) if union > 0 else 0.0

@@ -100,6 +100,22 @@ def merge(parts: Sequence[Detections], iou_threshold: float, *, use_voting: bool
     return together
 
 
+def overlaps(boxes: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Measures what boxes share with others.
+
+    Args:
+        boxes: float `[N, 4]`, xyxy, pixels.
+        others: float `[M, 4]`, as `boxes`.
+
+    Returns:
+        float `[N, M]`, twice: what is shared over the area of the box, and over the union (IoU). An empty box shares 0.
+    """
+    size = np.minimum(boxes[:, None, 2:], others[None, :, 2:]) - np.maximum(boxes[:, None, :2], others[None, :, :2])
+    shared = np.prod(np.maximum(size, 0.0), axis=2)
+    area, other_area = (np.prod(np.maximum(b[:, 2:] - b[:, :2], 1e-6), axis=1) for b in (boxes, others))
+    return shared / area[:, None], shared / (area[:, None] + other_area[None] - shared)
+
+
 def is_large_enough(boxes: np.ndarray, min_face: float) -> np.ndarray:
     """Tells which boxes have a shorter side of at least `min_face` pixels.
 

@@ -94,7 +94,7 @@ def choose(
             side, (low, high) = _sides(boxes), views[row].face_sizes
             is_chosen = (low <= side) & (side < high)
             if level < num_levels - 1:
-                is_seen = np.any(_intersections(boxes, next_boxes)[1] > _SAME_IOU, axis=1)
+                is_seen = np.any(merging.overlaps(boxes, next_boxes)[1] > _SAME_IOU, axis=1)
                 is_chosen &= is_seen | ~_is_part(boxes, scores, larger)
                 doubted_from = _DOUBTED / views[row].scale if num_levels == 2 else 0.0
                 for index in np.flatnonzero(is_chosen & ~is_seen & (side >= doubted_from)):
@@ -120,7 +120,7 @@ def _is_part(boxes, scores, larger) -> np.ndarray:
     # Only of a face that is as sure, as in suppression: a doubtful one over a crowd takes nobody away.
     is_larger = _sides(larger[:, :4])[None] > 1.5 * _sides(boxes)[:, None]
     is_surer = larger[None, :, 4] >= scores[:, None]
-    return np.any(is_larger & is_surer & (_intersections(boxes, larger[:, :4])[0] >= _PART), axis=1)
+    return np.any(is_larger & is_surer & (merging.overlaps(boxes, larger[:, :4])[0] >= _PART), axis=1)
 
 
 def _has_detail(image, box, scale: float) -> bool:
@@ -143,11 +143,3 @@ def _has_detail(image, box, scale: float) -> bool:
 
     half = loss(2)
     return half >= _LEAST_LOSS and half >= _LEAST_RATIO * loss(4)
-
-
-def _intersections(boxes, others) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what `boxes` `[N, 4]` share with `others` `[M, 4]`, over their own area and over the union: `[N, M]`."""
-    size = np.minimum(boxes[:, None, 2:], others[None, :, 2:]) - np.maximum(boxes[:, None, :2], others[None, :, :2])
-    shared = np.prod(np.maximum(size, 0.0), axis=2)
-    area, other_area = (np.prod(np.maximum(b[:, 2:] - b[:, :2], 1e-6), axis=1) for b in (boxes, others))
-    return shared / area[:, None], shared / (area[:, None] + other_area[None] - shared)
