@@ -59,7 +59,8 @@ def _model(name, dtype=None):
     if dtype:
         layer = type(layer).from_config({**layer.get_config(), "dtype": dtype})
     inputs = [keras.Input(shape) for shape in shapes]
-    model = keras.Model(inputs, layer(inputs[0] if len(inputs) == 1 else inputs))
+    inputs = inputs[0] if len(inputs) == 1 else inputs
+    model = keras.Model(inputs, layer(inputs))
     random = np.random.default_rng(1)
     model.set_weights([random.normal(0, 0.3, weight.shape) for weight in model.get_weights()])
     return model, layer
