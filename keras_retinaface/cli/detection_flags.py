@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable
 
 from absl import flags
 
-from keras_retinaface import config, program
+from keras_retinaface import config, pixel_limit, program
 from keras_retinaface.inference import detector, runtime, view
-from keras_retinaface.media import image_file
 
 
 def define(
@@ -87,13 +86,13 @@ def arguments(*, mesh: bool = False) -> dict:
     }
 
 
-def define_max_pixels() -> flags.FlagHolder:
-    """Defines `--max_pixels`, for `image_file.read`."""
+def define_max_pixels(what: str = "Images") -> flags.FlagHolder:
+    """Defines `--max_pixels`, for `image_file.read`; `what` says of which images."""
     return flags.DEFINE_integer(
         "max_pixels",
         None,
-        f"Images of more pixels are refused before they take memory. By default {image_file.SMALL_PIXELS:,}, "
-        f"or {image_file.PIXELS_PER_BYTE} a byte of the file where that is more, at most {image_file.MAX_PIXELS:,}.",
+        f"{what} of more pixels are refused before they take memory. By default {pixel_limit.SMALL_PIXELS:,}, "
+        f"or {pixel_limit.PIXELS_PER_BYTE} a byte of the file where that is more, at most {pixel_limit.MAX_PIXELS:,}.",
         lower_bound=1,
     )
 

@@ -8,7 +8,7 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tqdm
@@ -57,6 +57,7 @@ def detect(
     output: str | os.PathLike | None = None,
     settings: Mapping | None = None,
     max_pixels: int | None = None,
+    on_broken: Callable[[ValueError], None] | None = None,
 ) -> tuple[dict[str, np.ndarray], float]:
     """Detects faces in every image, with a progress bar.
 
@@ -69,6 +70,8 @@ def detect(
         settings: what the predictions depend on, ready for JSON; kept beside `output`, so that a run never goes on with
             predictions of another model or other options.
         max_pixels: as for `image_file.read`.
+        on_broken: takes the error of an image that cannot be read or detected on, which then counts as one without
+            detections. None raises it.
 
     Returns:
         Path without extension -> float64 `[n, 15]`: x, y, width, height (pixels), score, five landmarks (x, y); and the
@@ -76,7 +79,8 @@ def detect(
         (NaN if there was no other).
 
     Raises:
-        ValueError: if an image cannot be read, or `output` holds predictions made with other settings.
+        ValueError: if an image cannot be read and `on_broken` is None, or `output` holds predictions made with other
+            settings.
     """
     if output is not None:
         _check_settings(pathlib.Path(output), settings or {})
@@ -91,9 +95,16 @@ def detect(
         if stored is not None and stored.is_file():
             predictions[name] = _with_landmarks(prediction.parse(annotation_text.read(stored), where=str(stored)))
             continue
-        image = image_file.read(os.path.join(directory, path), max_pixels=max_pixels)
-        begin = time.perf_counter()
-        faces = detector.detect(image)
+        try:
+            image = image_file.read(os.path.join(directory, path), max_pixels=max_pixels)
+            begin = time.perf_counter()
+            faces = detector.detect(image)
+        except ValueError as error:
+            if on_broken is None:
+                raise
+            on_broken(error)
+            predictions[name] = to_rows([])
+            continue
         seconds.append(time.perf_counter() - begin)
         predictions[name] = to_rows(faces)
         if output is not None:

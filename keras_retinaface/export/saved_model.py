@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from keras_retinaface import atomic
 from keras_retinaface import config as config_lib
-from keras_retinaface.geometry import encoded_image
 from keras_retinaface.inference import saved_model_file
 from keras_retinaface.network import serving
 
@@ -21,7 +20,7 @@ def write(
     path: str | os.PathLike,
     detection: config_lib.Detection,
     *,
-    max_pixels: int = encoded_image.MAX_PIXELS,
+    max_pixels: int | None = None,
 ) -> None:
     """Writes a SavedModel that takes any batch, height and width; it replaces `path` whole or not at all.
 
@@ -29,7 +28,8 @@ def write(
         model: a RetinaFace.
         path: of the directory.
         detection: thresholds and limits, fixed in the export.
-        max_pixels: height times width of the largest file that `serve_jpeg` decodes.
+        max_pixels: height times width of the largest file that `serve_jpeg` decodes; None goes by the size of each
+            file, as `image_file.read`.
 
     Signatures: `serving_default` takes `image` uint8 `[B, H, W, 3]`, RGB; `serve_jpeg` takes `image_bytes` string
     `[B]`, JPEG or PNG files of any mix of sizes, turns them upright (EXIF, as `Detector` does) and pads them to the
@@ -39,7 +39,7 @@ def write(
     Raises:
         ValueError: if `max_pixels` is not positive.
     """
-    if max_pixels < 1:
+    if max_pixels is not None and max_pixels < 1:
         raise ValueError(f"`max_pixels` must be 1 or more. Received: max_pixels={max_pixels}")
     serve = serving.make(model, detection, batch_size=None)
 

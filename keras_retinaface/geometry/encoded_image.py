@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from keras_retinaface import pixel_limit
 from keras_retinaface.geometry import orientation as orientation_lib
 
-# Pixels of the largest image that is decoded, as in `image_file`: 537 MB.
-MAX_PIXELS = 178_956_970
 _PNG = b"\x89PNG\r\n\x1a\n"
 # Signature, length and name of the first chunk; then width, height, bits of a channel and colour type.
 _PNG_HEADER, _PNG_GREY = 16, 0
@@ -15,12 +14,13 @@ _PNG_HEADER, _PNG_GREY = 16, 0
 DCT = "INTEGER_ACCURATE"
 
 
-def read_header(image_bytes: tf.Tensor, max_pixels: int = MAX_PIXELS) -> tuple[tf.Tensor, tf.Tensor]:
+def read_header(image_bytes: tf.Tensor, max_pixels: int | None = None) -> tuple[tf.Tensor, tf.Tensor]:
     """Reads size and orientation without decoding.
 
     Args:
         image_bytes: string scalar.
-        max_pixels: height times width of the largest image that is let through.
+        max_pixels: height times width of the largest image that is let through; None goes by the size of the file, as
+            `pixel_limit.of_file`.
 
     Returns:
         int32 `[2]`, (height, width) of the upright image, and its orientation, int32, as from `orientation.read`.
@@ -36,13 +36,13 @@ def read_header(image_bytes: tf.Tensor, max_pixels: int = MAX_PIXELS) -> tuple[t
             lambda: _png_size(image_bytes),
         )
     num_pixels = tf.reduce_prod(tf.cast(size, tf.int64))
-    is_sound = (num_pixels <= max_pixels) & tf.reduce_all(size > 0)
-    with tf.control_dependencies(_assert(is_sound, f"expected at most {max_pixels} pixels")):
+    is_sound = (num_pixels <= _limit(image_bytes, max_pixels)) & tf.reduce_all(size > 0)
+    with tf.control_dependencies(_assert(is_sound, "expected fewer pixels from a file of its size")):
         orientation = orientation_lib.read(image_bytes)
     return orientation_lib.turn_size(size, orientation), orientation
 
 
-def decode(image_bytes: tf.Tensor, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
+def decode(image_bytes: tf.Tensor, max_pixels: int | None = None) -> tf.Tensor:
     """Decodes an image; arguments and errors as for `read_header`, and an error for one that is damaged.
 
     Returns:
@@ -79,6 +79,13 @@ def decode_window(image_bytes: tf.Tensor, orientation: tf.Tensor, window: tf.Ten
         lambda: tf.io.decode_and_crop_jpeg(image_bytes, window, channels=3, dct_method=DCT),
         sliced,
     )
+
+
+def _limit(image_bytes: tf.Tensor, max_pixels: int | None) -> tf.Tensor:
+    if max_pixels is not None:
+        return tf.constant(max_pixels, tf.int64)
+    allowed = pixel_limit.PIXELS_PER_BYTE * tf.cast(tf.strings.length(image_bytes), tf.int64)
+    return tf.clip_by_value(allowed, pixel_limit.SMALL_PIXELS, pixel_limit.MAX_PIXELS)
 
 
 def _decode_png(image_bytes: tf.Tensor) -> tf.Tensor:

@@ -103,9 +103,8 @@ class LiteRtRuntime:
     def __init__(self, path: str, num_threads: int | None):
         if not pathlib.Path(path).is_file():
             raise ValueError(f"{path}: no such file")
-        tflite_check.check(path)
-        # Read once, so that an interpreter made later is of the same model, whatever became of the file.
-        make = functools.partial(_litert_runners, pathlib.Path(path).read_bytes(), num_threads or 1)
+        # Read once, so that an interpreter made later is of the model that was checked, whatever became of the file.
+        make = functools.partial(_litert_runners, tflite_check.read(path), num_threads or 1)
         self._pool = pool.Pool(make, max(1, num_cores() // (num_threads or 1)))
         try:
             with self._pool.lend() as runners:

@@ -28,13 +28,16 @@ _OUTPUTS = {
 }
 
 
-def check(path: str | os.PathLike) -> None:
-    """Makes sure that a file is a whole detector that export made.
+def read(path: str | os.PathLike) -> bytes:
+    """Reads a file and makes sure that it is a whole detector that export made.
 
     Files of earlier versions carry no checksum; damage among their weights and options stays unseen.
 
     Args:
         path: of the `.tflite` file.
+
+    Returns:
+        Its content: the bytes that were checked, whatever becomes of the file.
 
     Raises:
         FileNotFoundError: if there is none.
@@ -54,6 +57,7 @@ def check(path: str | os.PathLike) -> None:
         _check_structure(model, len(content))
     except tflite_file.DAMAGE as error:
         raise ValueError(f"{path}: not a RetinaFace .tflite file: {' '.join(str(error).split())}") from error
+    return content
 
 
 def _check_metadata(model, is_sealed: bool) -> None:

@@ -13,28 +13,21 @@ not. AVIF and HEIC are turned by their own properties (`irot`, `imir`), whatever
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import functools
 import io
 import logging
 import os
 import pathlib
 import threading
+import typing
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-import PIL
 from PIL import Image, UnidentifiedImageError
 
-from keras_retinaface import atomic
-from keras_retinaface.media import image_find, image_metadata, upright
-
-# No file may become more pixels than this unless `max_pixels` says so; the largest photos of phones have 200 million.
-MAX_PIXELS = 2**28
-# Above so many pixels a file must hold a byte for every `PIXELS_PER_BYTE`: photos have 2 to 30, bombs thousands.
-SMALL_PIXELS, PIXELS_PER_BYTE = 2**25, 256
+from keras_retinaface import atomic, pixel_limit
+from keras_retinaface.media import image_find, image_metadata, libtiff, upright
 
 SUFFIXES = image_find.SUFFIXES
 find = image_find.find
@@ -42,6 +35,8 @@ find = image_find.find
 ImageError = upright.ImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "JPEG2000", "TIFF", "BMP", "GIF", "PPM")
+# From `_FIRST_EXCHANGED` on height and width are exchanged.
+_FIRST_EXCHANGED = 5
 _WRITTEN = {
     **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"),
     **dict.fromkeys((".tif", ".tiff"), "TIFF"),
@@ -59,25 +54,12 @@ _LOGGER = logging.getLogger("PIL")
 _LOCK, _LIMIT_LOCK, _READERS, _QUIET = threading.Lock(), threading.Lock(), [], contextlib.ExitStack()
 
 
-def pixel_limit(num_bytes: int, max_pixels: int | None = None) -> int:
-    """Returns the most pixels that a file may become.
-
-    Args:
-        num_bytes: of the file.
-        max_pixels: the limit itself, whatever the file's size. None goes by the size: 33 million pixels, 256 a byte
-            where that is more, 268 million at most.
-    """
-    if max_pixels is not None:
-        return max_pixels
-    return min(max(SMALL_PIXELS, PIXELS_PER_BYTE * num_bytes), MAX_PIXELS)
-
-
 def read(path: str | os.PathLike, *, max_pixels: int | None = None) -> np.ndarray:
     """Reads an image upright, whatever its colour mode; of several frames the first.
 
     Args:
         path: of a file of the formats above.
-        max_pixels: most pixels that the file may become, as for `pixel_limit`.
+        max_pixels: most pixels that the file may become, as for `pixel_limit.of_file`.
 
     Returns:
         uint8 `[H, W, 3]`, RGB. Grey is repeated, alpha dropped, 16 bits scaled to 8, CMYK converted.
@@ -87,13 +69,8 @@ def read(path: str | os.PathLike, *, max_pixels: int | None = None) -> np.ndarra
             many; these are refused before memory is taken. Odd metadata is no reason.
     """
     path = pathlib.Path(path)
-    with _as_image_errors(path):
-        if path.is_dir():
-            raise ImageError(f"{path}: expected a file. Received: a folder")
-        if not path.is_file():
-            raise ImageError(f"{path}: no such file")
-        with open(path, "rb") as file:
-            return _read(file, path, os.fstat(file.fileno()).st_size, max_pixels)
+    with _as_image_errors(path), _open_file(path, path) as file:
+        return _read_open(file, path, os.fstat(file.fileno()).st_size, max_pixels, _to_pixels)
 
 
 def decode(content: bytes, name: str | os.PathLike, *, max_pixels: int | None = None) -> np.ndarray:
@@ -111,7 +88,7 @@ def decode(content: bytes, name: str | os.PathLike, *, max_pixels: int | None = 
         ImageError: as `read`.
     """
     with _as_image_errors(name):
-        return _read(io.BytesIO(content), name, len(content), max_pixels)
+        return _read_open(io.BytesIO(content), name, len(content), max_pixels, _to_pixels)
 
 
 class Header(NamedTuple):
@@ -133,21 +110,32 @@ class Header(NamedTuple):
 
 
 def read_header(content: bytes | str | os.PathLike, name: str | os.PathLike) -> Header:
-    """Reads size and orientation of an image without decoding it; a path may stand for its bytes; see `decode`."""
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(_as_image_errors(name))
-        file = stack.enter_context(io.BytesIO(content) if isinstance(content, bytes) else open(content, "rb"))
-        image = stack.enter_context(_open(file, name))
-        # Of a PNG Pillow decodes the pixels too, because the orientation may stand behind them.
-        orientation = upright.orientation(image) if image.format != "PNG" or _says_orientation(content) else 1
-        width, height = image.size if orientation < 5 else image.size[::-1]
-        is_plain = image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB")
-        return Header(image.format, height, width, orientation, is_plain)
+    """Reads size and orientation of an image without decoding it, and refuses what `read` does for its size.
+
+    Args:
+        content: of the file, or its path.
+        name: of it, for messages.
+
+    Raises:
+        ImageError: as `read`, but for what only decoding shows.
+    """
+    with _as_image_errors(name):
+        if isinstance(content, bytes):
+            return _read_open(io.BytesIO(content), name, len(content), None, _to_header)
+        with _open_file(pathlib.Path(content), name) as file:
+            return _read_open(file, name, os.fstat(file.fileno()).st_size, None, _to_header)
 
 
-def _says_orientation(content: bytes | str | os.PathLike) -> bool:
-    content = content if isinstance(content, bytes) else pathlib.Path(content).read_bytes()
-    return any(sign in content for sign in (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type exif"))
+def _to_header(image: Image.Image, file: BinaryIO, name: str | os.PathLike) -> Header:
+    # Of a PNG Pillow decodes the pixels too, because the orientation may stand behind them.
+    is_told = image.format != "PNG" or image_metadata.has_png_orientation(file)
+    # Some versions of Pillow say the size of a TIFF as it is upright, others as it is stored.
+    width, height = (image.tag_v2[256], image.tag_v2[257]) if image.format == "TIFF" else image.size
+    orientation = upright.orientation(image) if is_told else 1
+    if orientation >= _FIRST_EXCHANGED:
+        width, height = height, width
+    is_plain = image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB")
+    return Header(image.format, height, width, orientation, is_plain)
 
 
 @contextlib.contextmanager
@@ -162,17 +150,29 @@ def _as_image_errors(name: str | os.PathLike) -> Iterator[None]:
         raise ImageError(f"{name}: not a readable image: {_in_one_line(error)}") from error
 
 
-def _read(file: BinaryIO, path: str | os.PathLike, num_bytes: int, max_pixels: int | None) -> np.ndarray:
+def _open_file(path: pathlib.Path, name: str | os.PathLike) -> BinaryIO:
+    """Opens a file for reading; a pipe, which could keep a reader waiting, is none."""
+    if path.is_dir():
+        raise ImageError(f"{name}: expected a file. Received: a folder")
+    if not path.is_file():
+        raise ImageError(f"{name}: no such file")
+    return open(path, "rb")
+
+
+def _read_open(
+    file: BinaryIO, path: str | os.PathLike, num_bytes: int, max_pixels: int | None, make: Callable
+) -> typing.Any:
+    """Returns what `make` makes of an image of an allowed size; metadata that stands against it is taken out."""
     if not num_bytes:
         raise ImageError(f"{path}: the file is empty")
-    limit = pixel_limit(num_bytes, max_pixels)
+    limit = pixel_limit.of_file(num_bytes, max_pixels)
     try:
         try:
-            return _decode(file, path, limit)
+            return _open_within(file, path, limit, make)
         except Image.DecompressionBombError:  # more than Pillow's own limit, which is neither lower nor higher by right
             file.seek(0)
             with _pillow_limit(limit):
-                return _decode(file, path, limit)
+                return _open_within(file, path, limit, make)
     except Image.DecompressionBombError as error:
         received = str(error).split(" exceeds")[0]
         raise ImageError(f"{path}: {_too_many(limit)} Received: {received}") from error
@@ -184,25 +184,29 @@ def _read(file: BinaryIO, path: str | os.PathLike, num_bytes: int, max_pixels: i
         if stripped is None:
             raise
         try:
-            return _decode(io.BytesIO(stripped), path, limit)
+            return _open_within(io.BytesIO(stripped), path, limit, make)
         except ImageError:
             raise
         except Exception:
             raise error from None
 
 
-def _decode(file: BinaryIO, path: str | os.PathLike, limit: int) -> np.ndarray:
+def _open_within(file: BinaryIO, path: str | os.PathLike, limit: int, make: Callable) -> typing.Any:
     with _open(file, path) as image:
         width, height = image.size
         if width * height > limit:
             raise ImageError(f"{path}: {_too_many(limit)} Received: {width} x {height}")
-        if image.format in ("JPEG", "MPO"):
-            file.seek(0)
-            num_scans = image_metadata.count_scans(file.read())
-            if num_scans > _MOST_SCANS:
-                raise ImageError(f"{path}: expected at most {_MOST_SCANS} scans in a JPEG. Received: {num_scans}")
-        image.load()
-        return upright.to_rgb(image, path)
+        return make(image, file, path)
+
+
+def _to_pixels(image: Image.Image, file: BinaryIO, path: str | os.PathLike) -> np.ndarray:
+    if image.format in ("JPEG", "MPO"):
+        file.seek(0)
+        num_scans = image_metadata.count_scans(file.read())
+        if num_scans > _MOST_SCANS:
+            raise ImageError(f"{path}: expected at most {_MOST_SCANS} scans in a JPEG. Received: {num_scans}")
+    image.load()
+    return upright.to_rgb(image, path)
 
 
 def _too_many(limit: int) -> str:
@@ -222,7 +226,7 @@ def _open(file: BinaryIO, path: str | os.PathLike) -> Image.Image:
         pillow_heif.register_heif_opener()
         formats = ("HEIF",)
     elif start.startswith((b"II", b"MM")):
-        _silence_libtiff()
+        libtiff.silence()
     try:
         return Image.open(file, formats=formats)
     except UnidentifiedImageError as error:
@@ -254,18 +258,6 @@ def _quiet() -> Iterator[None]:
             _READERS.pop()
             if not _READERS:
                 _QUIET.close()
-
-
-@functools.cache
-def _silence_libtiff() -> None:
-    """Takes away the handlers of Pillow's own libtiff, which prints a line for every faulty line of a picture."""
-    folder = pathlib.Path(PIL.__file__).parent
-    # Where Pillow's wheels for Linux and macOS keep it. `ctypes.util.find_library` would start a child process.
-    for name in (*folder.parent.glob("pillow.libs/libtiff*"), *folder.glob(".dylibs/libtiff*")):
-        with contextlib.suppress(OSError, AttributeError):
-            library = ctypes.CDLL(str(name))
-            library.TIFFSetErrorHandler(None)
-            library.TIFFSetWarningHandler(None)
 
 
 @contextlib.contextmanager

@@ -5,15 +5,18 @@ What turns a picture upright and what its pixels need (size, palette, tables, co
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 import zlib
+from typing import BinaryIO
 
 _JPEG, _PNG, _TIFF = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", (b"II*\0", b"MM\0*")
 # JFIF, EXIF and Adobe's colour transform stay of a JPEG's application segments.
 _JPEG_KEPT = (b"JFIF\0", b"Exif\0\0", b"Adobe")
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]", re.DOTALL)
 _PNG_KEPT = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf", b"IEND")
+_PNG_TURNS = (b"XML:com.adobe.xmp", b"Raw profile type exif")
 _WEBP_KEPT = (b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"EXIF")
 # Baseline TIFF, predictor, tiles, JPEG tables, extra samples, sample format, YCbCr.
 _TIFF_KEPT = {*range(254, 260), 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320, *range(322, 326)} | {
@@ -72,6 +75,22 @@ def count_scans(content: bytes) -> int:
         # Within a scan the next marker is the next byte that no pixels can be.
         marker = _MARKER.search(content, start + struct.unpack_from(">H", content, start)[0])
     return num_scans
+
+
+def has_png_orientation(file: BinaryIO) -> bool:
+    """Returns whether a PNG has a part that may say how it is to be turned; reads none of its pixels.
+
+    Args:
+        file: of the PNG, open; where it stands afterwards does not matter.
+    """
+    place, end = len(_PNG), file.seek(0, os.SEEK_END)
+    while place + 8 <= end:
+        file.seek(place)
+        length, name, start = struct.unpack(">I4s21s", file.read(29).ljust(29))
+        if name == b"eXIf" or (name in (b"iTXt", b"tEXt", b"zTXt") and start.startswith(_PNG_TURNS)):
+            return True
+        place += 12 + length
+    return False
 
 
 def _strip_jpeg(content: bytes) -> bytes:

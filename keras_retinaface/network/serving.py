@@ -11,6 +11,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from keras_retinaface import config as config_lib
+from keras_retinaface import pixel_limit
 from keras_retinaface.geometry import encoded_image
 from keras_retinaface.network import decoding
 
@@ -55,12 +56,13 @@ def make(
     return serve
 
 
-def decode_padded(image_bytes: tf.Tensor, max_pixels: int) -> tuple[tf.Tensor, tf.Tensor]:
+def decode_padded(image_bytes: tf.Tensor, max_pixels: int | None) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes JPEG or PNG files upright and pads them at right and bottom to one size.
 
     Args:
         image_bytes: string `[B]`.
-        max_pixels: height times width of the largest file that is decoded, and of what all are padded to.
+        max_pixels: height times width of the largest file that is decoded, and of what all are padded to. None goes by
+            the size of each file, as `pixel_limit.of_file`, and pads to as much as the largest of them may have.
 
     Returns:
         uint8 `[B, H, W, 3]` and bool `[B]`, which of them could not be read or are too large; those are one colour.
@@ -80,9 +82,10 @@ def decode_padded(image_bytes: tf.Tensor, max_pixels: int) -> tuple[tf.Tensor, t
         image_bytes,
         fn_output_signature=(spec, tf.TensorSpec([], tf.bool), tf.TensorSpec([2], tf.int32)),
     )
+    most = pixel_limit.MAX_PIXELS if max_pixels is None else max_pixels
     # One very wide and one very high image are small, and padded to each other they are not.
-    is_too_large = tf.reduce_prod(tf.cast(tf.reduce_max(sizes, axis=0), tf.int64)) > max_pixels
-    is_long = tf.reduce_max(sizes, axis=1) > max(_BLANK_SIDE, math.isqrt(max_pixels))
+    is_too_large = tf.reduce_prod(tf.cast(tf.reduce_max(sizes, axis=0), tf.int64)) > most
+    is_long = tf.reduce_max(sizes, axis=1) > max(_BLANK_SIDE, math.isqrt(most))
     is_left_out = is_too_large & is_long
     padded = tf.cond(is_too_large, lambda: _pad_without(images, is_left_out), lambda: _pad(images))
     return padded, is_broken | is_left_out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 
 import keras
@@ -13,6 +14,8 @@ from absl import logging
 ONE, MIRRORED, MULTI_WORKER, TPU = NAMES = ("one", "mirrored", "multi_worker", "tpu")
 # Lines around the reason in a message of TensorFlow.
 _NO_REASON = ("Graph execution error", "Detected at node", "The error could be from")
+# What TensorFlow puts around the texts of `tf.debugging.Assert`.
+_ASSERTION = re.compile(r"^(?:.*: )?assertion failed: \[(.*)\]$")
 _LOST_WORKER = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -213,7 +216,7 @@ def explain(error: tf.errors.OpError, name: str) -> OSError:
     lines = [line.strip() for line in error.message.splitlines() if line.strip()]
     # Frames of the Python that built the graph are indented, as are the nodes of the graph.
     reasons = [line for line in error.message.splitlines() if line[:1].strip() and not line.startswith(_NO_REASON)]
-    reason = " ".join(reasons) or lines[0]
+    reason = _ASSERTION.sub(lambda found: found[1].replace("] [", " "), " ".join(reasons)) or lines[0]
     if name == MULTI_WORKER and isinstance(error, _LOST_WORKER):
         return ConnectionError(
             "another worker was lost; start the same command on all workers to go on from the last checkpoint: "

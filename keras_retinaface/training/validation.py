@@ -69,6 +69,8 @@ class SaveModel(keras.callbacks.Callback):
 class MeasureAp(keras.callbacks.Callback):
     """Adds WIDER FACE's average precision to the logs of every few epochs and keeps the best model as `best.keras`.
 
+    An image that cannot be read counts as one in which nothing was found, in every epoch, and is named once.
+
     The best has the highest mean over the three subsets, `ap_mean`. Stands behind `SaveModel` and before the callbacks
     that write logs.
 
@@ -101,14 +103,14 @@ class MeasureAp(keras.callbacks.Callback):
         truth = wider_face.load_ground_truth(ground_truth)
         self._paths = runner.find_images(images, [f"{name}.jpg" for name in truth.names], is_partial=True)
         self._truth = truth.select([os.path.splitext(path)[0] for path in self._paths])
-        self._every, self._epochs = every, epochs
+        self._every, self._epochs, self._told = every, epochs, set()
         self._best = max((float(row[_MEAN_AP]) for row in rows if row.get(_MEAN_AP)), default=-1.0)
 
     def on_epoch_end(self, epoch, logs=None):
         """Detects in all images."""
         if (epoch + 1) % self._every and epoch + 1 < self._epochs:
             return
-        predictions, _ = runner.detect(self._saved.detector, self._images, self._paths)
+        predictions, _ = runner.detect(self._saved.detector, self._images, self._paths, on_broken=self._tell)
         numbers = wider_face.evaluate(predictions, self._truth)
         precisions = {_AP.format(subset): float(numbers[subset]) for subset in wider_face.SUBSETS}
         # A small folder may have no faces of a subset, whose precision is then not a number.
@@ -119,6 +121,11 @@ class MeasureAp(keras.callbacks.Callback):
         if mean >= self._best:
             self._best = mean
             self._saved.save_as(self._path)
+
+    def _tell(self, error: ValueError) -> None:
+        if str(error) not in self._told:
+            self._told.add(str(error))
+            logging.error("%s; its faces count as not found", error)
 
 
 class WriteTensorBoard(keras.callbacks.Callback):

@@ -111,8 +111,8 @@ def test_hdf5(cases, tmp_path):
 def test_tflite_with_and_without_a_checksum(cases):
     content = tiny_model.tflite()
     # Damage in the place of the checksum alone leaves the rest as it was.
-    cases(content, "a.tflite", lambda path: tflite_check.check(path), lambda _: False, _CASES)
-    cases(tiny_model.tflite(is_sealed=False), "a.tflite", lambda path: tflite_check.check(path), num_cases=_CASES)
+    cases(content, "a.tflite", lambda path: tflite_check.read(path), lambda _: False, _CASES)
+    cases(tiny_model.tflite(is_sealed=False), "a.tflite", lambda path: tflite_check.read(path), num_cases=_CASES)
     cases(content, "a.tflite", tflite_file.read_metadata, num_cases=_CASES)
 
 

@@ -75,4 +75,4 @@ def test_a_damaged_or_foreign_file_is_refused_at_opening(tmp_path, content, mess
 
 def test_checking_needs_a_file(tmp_path):
     with pytest.raises(FileNotFoundError):
-        tflite_check.check(tmp_path / "a.tflite")
+        tflite_check.read(tmp_path / "a.tflite")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image
 
+from keras_retinaface import pixel_limit
 from keras_retinaface.media import image_file, image_metadata
 
 
@@ -168,10 +169,10 @@ def test_heic_names_the_package_that_it_needs(tmp_path, monkeypatch):
 
 
 def test_the_limit_goes_by_the_size_of_the_file():
-    assert image_file.pixel_limit(21_550) == 2**25 < 13_300**2  # a black PNG
-    assert image_file.pixel_limit(15_000_000) == 2**28 > 200e6  # a phone's largest photo
-    assert image_file.pixel_limit(300_000) == 256 * 300_000
-    assert image_file.pixel_limit(1, 10**9) == 10**9
+    assert pixel_limit.of_file(21_550) == 2**25 < 13_300**2  # a black PNG
+    assert pixel_limit.of_file(15_000_000) == 2**28 > 200e6  # a phone's largest photo
+    assert pixel_limit.of_file(300_000) == 256 * 300_000
+    assert pixel_limit.of_file(1, 10**9) == 10**9
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif", "tif", "bmp", "jp2", "avif", "pbm"])

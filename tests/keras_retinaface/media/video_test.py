@@ -103,9 +103,32 @@ def test_a_phone_film_is_upright(tmp_path, degrees):
     np.testing.assert_array_equal(turned, np.rot90(plain, -degrees // 90))
 
 
+# Left and right exchanged first, then turned clockwise.
+_MIRRORED = {(-1, 0, 0, 1): 0, (0, -1, -1, 0): 90, (1, 0, 0, -1): 180, (0, 1, 1, 0): 270}
+
+
+@pytest.mark.parametrize("matrix", _MIRRORED)
+def test_a_mirrored_film_is_mirrored_back(tmp_path, matrix):
+    content = (conftest.ROOT / "tests/testdata/cases/video_not_turned/phone.mp4").read_bytes()
+    plain = next(iter(video.Reader(_write_turned(tmp_path / "plain.mp4", content, 0))))
+    shown = next(iter(video.Reader(_write_matrix(tmp_path / "phone.mp4", content, matrix))))
+    # As ISO 14496-12 has it: what lies at (x, y) is shown at (ax + cy, bx + dy).
+    a, b, c, d = matrix
+    rows, columns = np.indices(plain.shape[:2])
+    new_columns, new_rows = a * columns + c * rows, b * columns + d * rows
+    expected = np.zeros_like(shown)
+    expected[new_rows - new_rows.min(), new_columns - new_columns.min()] = plain
+    np.testing.assert_array_equal(shown, expected)
+    np.testing.assert_array_equal(shown, np.rot90(plain[:, ::-1], -_MIRRORED[matrix] // 90))
+
+
 def _write_turned(path, content, degrees):
+    return _write_matrix(path, content, _MATRICES[degrees])
+
+
+def _write_matrix(path, content, values):
     start = content.index(b"tkhd") + 44
-    a, b, c, d = (value << 16 for value in _MATRICES[degrees])
+    a, b, c, d = (value << 16 for value in values)
     matrix = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(content[:start] + matrix + content[start + 36 :])
     return str(path)

@@ -3,6 +3,8 @@ import pytest
 import tensorflow as tf
 
 from keras_retinaface import config as config_lib
+from keras_retinaface import pixel_limit
+from keras_retinaface.media import image_file
 from keras_retinaface.network import serving
 from tests import pictures
 
@@ -34,3 +36,21 @@ def test_a_high_and_a_wide_image_are_not_padded_to_each_other(decode):
     np.testing.assert_array_equal(decode([high])[1], [False])
     images, is_broken = decode([high, wide])
     assert images.shape == (2, 32, 32, 3) and is_broken.numpy().all()
+
+
+def test_without_a_limit_of_its_own_a_file_may_become_what_its_size_lets_it(monkeypatch):
+    monkeypatch.setattr(pixel_limit, "SMALL_PIXELS", 2_000)
+    monkeypatch.setattr(pixel_limit, "PIXELS_PER_BYTE", 4)
+    monkeypatch.setattr(pixel_limit, "MAX_PIXELS", 9_000)
+    blank, noise, large = (np.zeros((60, 60, 3), np.uint8), pictures.noise(60, 60), pictures.noise(100, 100))
+    files = [pictures.encode(image) for image in (blank, noise, large)]
+    _, is_broken = tf.function(lambda files: serving.decode_padded(files, None))(tf.constant(files))
+
+    def is_refused(content):
+        try:
+            image_file.decode(content, "a")
+        except image_file.ImageError:
+            return True
+        return False
+
+    assert is_broken.numpy().tolist() == [True, False, True] == [is_refused(file) for file in files]

@@ -69,6 +69,18 @@ def test_reasons_are_cut_out_of_pages():
     assert lost.startswith("another worker was lost; start the same command") and lost.endswith(str(alone))
 
 
+def test_reasons_of_assertions_stand_alone():
+    @tf.function
+    def fail(name):
+        done = tf.debugging.Assert(False, [tf.strings.join([name, ": expected 4 [or 19] numbers"]), "twice"])
+        with tf.control_dependencies([done]):
+            return tf.identity(name)
+
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        fail(tf.constant("label.txt:3"))
+    assert str(strategy.explain(caught.value, "one")) == "label.txt:3: expected 4 [or 19] numbers twice"
+
+
 def test_half_precision_trains_and_stays_close():
     image = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
     whole = model_lib.RetinaFace()

@@ -1,3 +1,5 @@
+import shutil
+
 import cv2
 import keras
 import numpy as np
@@ -99,6 +101,23 @@ def test_the_best_model_by_ap_stays(model, truth, tmp_path):
     )
     resumed.on_epoch_end(5, {})
     assert (tmp_path / "best.keras").read_bytes() == best
+
+
+def test_an_image_that_cannot_be_read_costs_itself_alone(model, truth, tmp_path, caplog):
+    shutil.copytree(truth / "images", tmp_path / "images")
+    (tmp_path / "images/0--Parade/fr_biden.jpg").write_bytes(b"not a picture")
+    saved = validation.SaveModel(tmp_path, model_lib.RetinaFace())
+    measure = validation.MeasureAp(tmp_path, saved, tmp_path / "images", truth, every=1, epochs=2)
+    for callback in (saved, measure):
+        callback.set_model(model)
+    logs = {}
+    with caplog.at_level("ERROR", logger="absl"):
+        for epoch in range(2):
+            saved.on_epoch_end(epoch, logs)
+            measure.on_epoch_end(epoch, logs)
+    # One of two faces is found, at a recall of half.
+    assert logs["ap_hard"] == pytest.approx(0.5, abs=0.01)
+    assert caplog.text.count("fr_biden.jpg: not a readable image") == 1
 
 
 def test_what_is_saved_is_the_average(model, tmp_path):
