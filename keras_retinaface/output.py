@@ -82,7 +82,8 @@ def check_file(path: str | os.PathLike, flag: str) -> None:
     Raises:
         ValueError: if not; names the flag.
     """
-    path = pathlib.Path(os.path.realpath(path))
+    # Of a pipe, as /dev/stdout is one, the real path is no path.
+    path = pathlib.Path(os.path.realpath(path) if os.path.isfile(path) or not os.path.exists(path) else path)
     try:
         if path.is_dir():
             raise IsADirectoryError(0, "it is a folder")

@@ -16,6 +16,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+import numpy as np
 from absl import app, flags
 
 from keras_retinaface import atomic, extras, output, stopping
@@ -68,6 +69,7 @@ _VOTING_IOU = flags.DEFINE_float(
 )
 _MAX_FACES = flags.DEFINE_integer("max_faces", config_lib.Detection.max_faces, "Rows of the outputs.")
 _JSON = flags.DEFINE_string("json", None, "File for the measured differences.")
+_MAX_PIXELS = detection_flags.define_max_pixels("Photos here, and files that the SavedModel's `serve_jpeg` is given,")
 
 # Heading, key of a parity report, format; the whole row stays under 120 characters.
 _COLUMNS = (
@@ -89,17 +91,15 @@ def export_all() -> dict[str, dict]:
     sizes = [_parse_size(text) for text in _IMAGE_SIZE.value]
     model = runtime.load_keras(_MODEL.value)
     folder = pathlib.Path(_OUTPUT.value)
-    photos = [image_file.read(path) for path in image_file.find(_PARITY_IMAGES.value)]
+    photos = _read(_PARITY_IMAGES.value)
     if not photos:
         raise ValueError(f"--parity_images={_PARITY_IMAGES.value}: no images there")
     written = []
     if _SAVED_MODEL.value:
-        saved_model.write(model, folder / "saved_model", detection)
+        saved_model.write(model, folder / "saved_model", detection, max_pixels=_MAX_PIXELS.value)
         written.append(folder / "saved_model")
     if _TFLITE.value:
-        calibration = []
-        if _QUANTIZE.value == "int8":
-            calibration = [image_file.read(path) for path in image_file.find(_CALIBRATION_IMAGES.value)]
+        calibration = _read(_CALIBRATION_IMAGES.value) if _QUANTIZE.value == "int8" else []
         tflite.write(
             model,
             folder / "retinaface.tflite",
@@ -133,6 +133,10 @@ def _export_onnx(model, path: pathlib.Path, detection, sizes: list[tuple[int, in
         licence=_licence(_MODEL.value),
         source=pathlib.Path(_MODEL.value).name,
     )
+
+
+def _read(pattern: str) -> list[np.ndarray]:
+    return [image_file.read(path, max_pixels=_MAX_PIXELS.value) for path in image_file.find(pattern)]
 
 
 def _parse_size(text: str) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import stat
@@ -29,7 +30,7 @@ def open(
         file then ends with the line before.
 
     Raises:
-        OSError: if the file cannot be opened to write.
+        OSError: if the file cannot be opened to write, or another process writes it.
     """
     if path is None:
         yield lambda value: None
@@ -38,7 +39,11 @@ def open(
     else:
         is_new = not os.path.exists(path)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
-        lines = _Lines(descriptor, keep, on_begin)
+        try:
+            lines = _Lines(descriptor, os.fspath(path), keep, on_begin)
+        except OSError:
+            os.close(descriptor)
+            raise
         try:
             yield lines.write
             lines.begin()
@@ -52,10 +57,12 @@ def open(
 class _Lines:
     """Lines of one open file; of a pipe or device nothing can be taken back."""
 
-    def __init__(self, descriptor: int, keep: int, on_begin: Callable[[], None]):
-        self._descriptor, self.has_begun = descriptor, False
+    def __init__(self, descriptor: int, path: str, keep: int, on_begin: Callable[[], None]):
+        self._descriptor, self._path, self.has_begun = descriptor, path, False
         self._keep, self._on_begin = keep, on_begin
         self._is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        if self._is_file:
+            _lock(descriptor, path)
 
     def begin(self) -> None:
         """Removes what an earlier run wrote."""
@@ -73,13 +80,30 @@ class _Lines:
         try:
             while line:
                 line = line[os.write(self._descriptor, line) :]
-        except BaseException:  # Ctrl-C too
+        except BaseException as error:  # Ctrl-C too
             if start is not None:
                 os.ftruncate(self._descriptor, start)
                 os.lseek(self._descriptor, start, os.SEEK_SET)
+            if isinstance(error, OSError):
+                raise OSError(error.errno, error.strerror, self._path) from error
             raise
 
 
+def _lock(descriptor: int, path: str) -> None:
+    """Keeps other processes from writing the file until it is closed, where the system has locks."""
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OSError(errno.EBUSY, "another process writes it", path) from None
+    except (ImportError, OSError):
+        return
+
+
 def _write_to_standard_output(value: object) -> None:
-    sys.stdout.write(f"{json.dumps(value)}\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(f"{json.dumps(value)}\n")
+        sys.stdout.flush()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from error

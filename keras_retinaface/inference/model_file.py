@@ -25,6 +25,7 @@ _CLASS = {"class_name": "RetinaFace", "registered_name": "keras_retinaface>Retin
 # How a model was compiled and built is Keras's, and stays unread.
 _FIELDS = {*_CLASS, "module", "config", "build_config", "compile_config", "shared_object_id"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_OWN = re.compile(r"keras_retinaface(\.[a-z_]+)*")
 _PROGRAMS = ("Lambda", "__lambda__")
 _MOST_LEVELS, _LARGEST_STRIDE, _MOST_PER_LOCATION = 8, 1024, 64
 
@@ -99,6 +100,8 @@ def _read_config(text: bytes, num_bytes: int) -> tuple[config_lib.Config, str]:
     if not isinstance(saved, dict) or any(saved.get(key) != value for key, value in _CLASS.items()):
         received = saved.get("class_name") if isinstance(saved, dict) else saved
         raise ValueError(f"expected a RetinaFace. Received: {received!r:.80}")
+    if not _OWN.fullmatch(str(saved.get("module") or "keras_retinaface")):
+        raise ValueError(f"expected a RetinaFace of keras_retinaface. Received: one of {saved['module']!r:.80}")
     if unknown := sorted(set(saved) - _FIELDS):
         raise ValueError(f"{_CONFIG} holds a field that RetinaFace does not save: {unknown[0]!r:.80}")
     inner = saved.get("config")

@@ -44,6 +44,8 @@ def find(pattern: str) -> list[str]:
         Pictures in a folder that cannot be read for their format are counted and named in one warning.
     """
     pattern = os.fspath(pattern)
+    if not pattern:
+        return []
     if os.path.isdir(pattern):
         return _in_folder(pattern)
     if os.path.lexists(pattern) or not _has_magic(pattern):
@@ -113,7 +115,7 @@ def _in_folder(folder: str) -> list[str]:
             found = taken  # the name says too little
         else:
             continue
-        if path.is_file():
+        if path.is_file() or (path.is_symlink() and not os.path.exists(path)):  # a link to nothing is told when read
             found.append(str(path))
     lacks_heif = any(path.lower().endswith(_HEIF_SUFFIXES) for path in passed_over)
     if passed_over:

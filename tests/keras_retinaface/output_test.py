@@ -77,3 +77,14 @@ def test_places_that_cannot_be_written_are_named(tmp_path, photo):
         output.check_file(tmp_path / "nowhere" / "faces.json", "json")
     with pytest.raises(ValueError, match="--json=.* cannot be written: it is a folder"):
         output.check_file(tmp_path, "json")
+
+
+def test_a_pipe_by_its_name_in_dev_can_be_written():
+    reading, writing = os.pipe()
+    try:
+        output.check_file(f"/dev/fd/{writing}", "json")
+        with pytest.raises(ValueError, match="--json=/.*/fd/987654 cannot be written"):
+            output.check_file("/dev/fd/987654", "json")
+    finally:
+        os.close(reading)
+        os.close(writing)

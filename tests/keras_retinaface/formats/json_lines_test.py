@@ -87,6 +87,24 @@ def test_a_pipe_takes_lines(tmp_path):
     assert got == ["1\n2\n"] and path.is_fifo()
 
 
+def test_what_another_process_writes_is_refused_and_stays(tmp_path):
+    path = tmp_path / "faces.jsonl"
+    with json_lines.open(path) as write:
+        write(1)
+        with pytest.raises(OSError, match="another process writes it: .*faces.jsonl"):
+            with json_lines.open(path) as other:
+                other(2)
+        write(3)
+    with json_lines.open(path) as write:
+        assert path.read_text() == "1\n3\n"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_full_disk_is_named():
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"), json_lines.open("/dev/full") as write:
+        write(1)
+
+
 def test_standard_output_and_nowhere(capsys):
     with json_lines.open("-") as write:
         write([1])

@@ -128,6 +128,7 @@ def _inner(**fields):
         (lambda saved: saved["config"].update(extra=_LAMBDA), "a RetinaFace saves `config` and `name`"),
         (lambda saved: saved.update(compile_config={"loss": _LAYER}), "it holds a Lambda, which is a program"),
         (lambda saved: saved.update(registered_name="other>RetinaFace"), "expected a RetinaFace"),
+        (lambda saved: saved.update(module="os"), "expected a RetinaFace of keras_retinaface. Received: one of 'os'"),
         (lambda saved: saved.update(layers=[_SEQUENTIAL["config"]["name"]]), "a field that RetinaFace does not save"),
         (_inner(backbone=_LAMBDA), "`backbone` must be like 'mobilenet025'"),
         (_inner(depth=3), "unknown field `network.depth`"),

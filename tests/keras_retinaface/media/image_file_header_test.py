@@ -57,3 +57,14 @@ def test_the_header_of_a_png_takes_none_of_its_pixels(tmp_path):
 
         assert image_metadata.has_png_orientation(Counting(content)) == (name == "turned")
         assert Counting.taken < 1000 < len(content)
+
+
+def test_links_to_nothing_are_found_so_that_they_are_told(tmp_path):
+    for name, target in {"dangling.png": "absent.png", "loop.png": "loop.png", "notes.txt": "absent.txt"}.items():
+        (tmp_path / name).symlink_to(target)
+    os.mkfifo(tmp_path / "pipe.png")
+    found = image_file.find(str(tmp_path))
+    assert found == [str(tmp_path / "dangling.png"), str(tmp_path / "loop.png")] and image_file.find("") == []
+    for path in found:
+        with pytest.raises(image_file.ImageError, match="no such file"):
+            image_file.read(path)
