@@ -21,6 +21,8 @@ from keras_retinaface.media import display_matrix, film
 
 # For cameras and files that do not say how fast they run.
 _FALLBACK_RATE = 25.0
+# Playing lists, whose entries FFmpeg would open, whatever a file is called: HLS, concat, SDP, DASH.
+_LISTS, _LONGEST_MARK = (b"#EXTM3U", b"ffconcat", b"v=0", b"<"), 64
 # Frames that wait between two threads: enough to even out, few enough for 4K.
 _QUEUE_SIZE = 4
 # What a phone says of how it was held: degrees clockwise to upright.
@@ -99,6 +101,11 @@ def _check_name(path: str) -> str:
         raise ValueError(f"{path}: the names of a video and its folders must be UTF-8; rename it") from None
     if "\0" in path:
         raise ValueError(f"the name of a video must not hold a zero byte. Received: {path!r}")
+    if os.path.isfile(path):
+        with open(path, "rb") as file:
+            start = file.read(_LONGEST_MARK).lstrip(b"\xef\xbb\xbf \t\r\n")
+        if start.startswith(_LISTS):
+            raise ValueError(f"{path}: expected a film. Received: a list that names other files")
     return path
 
 

@@ -103,6 +103,23 @@ def test_a_phone_film_is_upright(tmp_path, degrees):
     np.testing.assert_array_equal(turned, np.rot90(plain, -degrees // 90))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nother.mp4\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile other.mp4\n",
+        "v=0\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n",
+        "\n<?xml version='1.0'?><MPD></MPD>",
+    ],
+)
+def test_a_list_of_other_files_is_no_film(tmp_path, text):
+    with video.Writer(tmp_path / "other.mp4", 10.0) as writer:
+        writer.write(np.zeros((32, 32, 3), np.uint8))
+    (tmp_path / "film.mp4").write_text(text)
+    with pytest.raises(ValueError, match="film.mp4: expected a film. Received: a list that names other files"):
+        video.Reader(str(tmp_path / "film.mp4"))
+
+
 # Left and right exchanged first, then turned clockwise.
 _MIRRORED = {(-1, 0, 0, 1): 0, (0, -1, -1, 0): 90, (1, 0, 0, -1): 180, (0, 1, 1, 0): 270}
 
