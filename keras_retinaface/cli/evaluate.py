@@ -120,6 +120,8 @@ def evaluate() -> dict:
         paths += wider_paths
     if _LANDMARKS.value:
         annotations = annotation.read(_LANDMARKS.value)
+        if not annotations:
+            raise ValueError(f"{_LANDMARKS.value}: expected at least one annotated image. Received: none")
         there = set(present([image.image for image in annotations], numbers))
         annotations = [image for image in annotations if image.image in there]
         paths += [image.image for image in annotations]

@@ -40,6 +40,16 @@ def load(path: str | os.PathLike) -> typing.Any:
         FileNotFoundError: if there is none.
         ValueError: if it is damaged, or holds another model, code, or anything beside a config and its weights.
     """
+    config, name, arrays = _read(path)
+    from keras_retinaface.network import model as model_lib
+
+    model = model_lib.RetinaFace(config, name=name)
+    arrays_lib.assign(model, _by_name(model, arrays, str(path)), str(path))
+    return model
+
+
+def _read(path: str | os.PathLike) -> tuple[config_lib.Config, str, dict[str, np.ndarray]]:
+    """Returns the config, name and weights of a `.keras` file; errors as of `load`."""
     with open(path, "rb") as file:
         if file.read(8) == hdf5_file.SIGNATURE:
             raise ValueError(
@@ -49,14 +59,9 @@ def load(path: str | os.PathLike) -> typing.Any:
         try:
             members = dict(_members(file))
             config, name = _read_config(members[_CONFIG], len(members[_WEIGHTS]))
-            arrays = hdf5_file.read(members[_WEIGHTS])
+            return config, name, hdf5_file.read(members[_WEIGHTS])
         except archive.DAMAGE as error:
             raise ValueError(f"{path}: not a readable .keras file: {' '.join(str(error).split())}") from error
-    from keras_retinaface.network import model as model_lib
-
-    model = model_lib.RetinaFace(config, name=name)
-    arrays_lib.assign(model, _by_name(model, arrays, str(path)), str(path))
-    return model
 
 
 def load_weights(model, path: str | os.PathLike) -> None:

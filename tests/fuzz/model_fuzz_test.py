@@ -3,18 +3,23 @@
 FUZZ_CASES=2000 in the environment is the long form.
 """
 
+import io
+import json
 import os
 import pathlib
 import random
 import shutil
 import time
+import zipfile
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from keras_retinaface import config as config_lib
 from keras_retinaface.evaluation import runner
 from keras_retinaface.formats import hdf5_file, npz_file, tflite_file
-from keras_retinaface.inference import tflite_check
+from keras_retinaface.inference import model_file, saved_model_file, tflite_check
 from keras_retinaface.training import callbacks, checkpoint
 from tests.fuzz import tiny_model
 
@@ -106,6 +111,52 @@ def test_hdf5(cases, tmp_path):
             raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
 
     cases(content, "a.h5", read, num_cases=2 * _CASES)
+
+
+def test_keras(cases, tmp_path):
+    h5py = pytest.importorskip("h5py")
+    config = config_lib.Config()
+    saved = {**model_file._CLASS, "module": "keras_retinaface", "config": {"config": config.to_dict(), "name": "a"}}
+    weights = io.BytesIO()
+    with h5py.File(weights, "w") as root:
+        root["layers/conv2d/vars/0"] = np.ones(40_000, np.float32)
+    members = {
+        "config.json": json.dumps(saved).encode(),
+        "metadata.json": b"{}",
+        "model.weights.h5": weights.getvalue(),
+    }
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        whole = io.BytesIO()
+        with zipfile.ZipFile(whole, "w", method) as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+        is_whole = lambda found: found[0] == config and np.all(found[2]["layers/conv2d/vars/0"] == 1)  # noqa: E731
+        cases(whole.getvalue(), "a.keras", model_file._read, is_whole)
+
+
+def test_saved_model(cases, tmp_path):
+    module = tf.Module()
+    module.serve = tf.function(
+        lambda image: {
+            "boxes": tf.zeros([tf.shape(image)[0], 2, 4]),
+            "scores": tf.zeros([tf.shape(image)[0], 2]),
+            "landmarks": tf.zeros([tf.shape(image)[0], 2, 5, 2]),
+            "count": tf.zeros([tf.shape(image)[0]], tf.int32),
+        },
+        input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="image")],
+    )
+    signature = module.serve.get_concrete_function()
+    tf.saved_model.save(module, str(tmp_path / "a"), signatures={"serving_default": signature})
+    content = (tmp_path / "a" / "saved_model.pb").read_bytes()
+    shutil.rmtree(tmp_path / "a")
+
+    def read(path):
+        try:
+            return saved_model_file._check_graph(saved_model_file._parse(path))
+        except ValueError as error:  # in a folder with checksums damage is seen before; alone it has no name
+            raise ValueError(f"{path}: {error}") from error
+
+    cases(content, "saved_model.pb", read)
 
 
 def test_tflite_with_and_without_a_checksum(cases):
