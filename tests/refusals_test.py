@@ -34,6 +34,8 @@ def test_evaluate(tmp_path, photos):
     name = next((tmp_path / "pred").rglob("*.txt"))
     (tmp_path / "curves").mkdir()
     os.link(tmp_path / "gt" / "wider_face_val.mat", tmp_path / "curves" / "precision_recall.csv")
+    (tmp_path / "empty.txt").touch()
+    nobody = ("--model=mobilenet025", f"--images={photos}", f"--landmarks={tmp_path / 'empty.txt'}")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     given = (f"--predictions={tmp_path / 'pred'}", f"--ground_truth={tmp_path / 'gt'}")
     mesh = ("--mesh", "--model=mobilenet025_dense", f"--images={photos}", f"--landmarks={photos / 'label.txt'}")
@@ -50,6 +52,7 @@ def test_evaluate(tmp_path, photos):
             (*given, f"--curves={name}/curves"): "curves cannot be written: Not a directory",
             (*given, f"--predictions_out={tmp_path / 'out'}"): "--predictions_out needs --model",
             (*given, "--flip"): "--flip needs --model",
+            nobody: "empty.txt: expected at least one annotated image. Received: none",
             (*given, "--num_threads=2"): "--num_threads needs --model",
             (*given, "--mesh_min_face=4"): "--mesh_min_face needs --mesh",
             (*mesh, "--curves=c"): "--curves must stand without --mesh",
