@@ -10,9 +10,6 @@ from keras_retinaface import config as config_lib
 from keras_retinaface.geometry import anchor, box, landmark
 from keras_retinaface.layers import head
 
-# Best-scored anchors of an image that enter non-maximum suppression.
-MAX_CANDIDATES = 5000
-
 
 def decode(
     outputs: dict[str, tf.Tensor],
@@ -79,7 +76,7 @@ def _decode_image(logits, box_deltas, landmark_deltas, image_size, anchors, dete
     # over the threshold, and choosing a fixed number took a tenth of the network's time; one at least, because a kernel
     # may not take empty tensors.
     num_likely = tf.reduce_sum(tf.cast(logits > _logit(detection.score_threshold), tf.int32))
-    logits, order = tf.math.top_k(logits, tf.clip_by_value(num_likely, 1, MAX_CANDIDATES))
+    logits, order = tf.math.top_k(logits, tf.clip_by_value(num_likely, 1, detection.max_candidates))
     anchor_boxes = anchor.at(order, image_size, anchors.strides, anchors.sizes)
     boxes = box.decode(tf.gather(box_deltas, order), anchor_boxes, anchors.variances)
     # The op wants yx order, but overlap does not change when both boxes swap their axes. Version 4 is the one that
