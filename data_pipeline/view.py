@@ -106,7 +106,7 @@ def _path(index: int) -> str:
 
 def _find_images() -> list[str]:
     """Returns the files that may be read under a name that this program writes, and those that name them."""
-    named = [_ANNOTATIONS.value, *([_LANDMARKS.value] if _LANDMARKS.value else [])]
+    named = [path for path in (_ANNOTATIONS.value, _LANDMARKS.value) if path]  # drawn images have none
     if not _IMAGES.value or not os.path.isdir(_IMAGES.value):
         return named
     return named + glob.glob(os.path.join(glob.escape(_IMAGES.value), "**", "*"), recursive=True)
