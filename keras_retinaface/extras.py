@@ -17,9 +17,11 @@ _EXTRAS = {
     "matplotlib": "evaluate",
     "onnx": "onnx",
     "onnxruntime": "onnx",
+    "ai_edge_litert": "tflite",
+    "flatbuffers": "tflite",
     "pillow_heif": "heic",
 }
-_NAMES = dict.fromkeys(("tensorflow", "keras", "h5py"), "TensorFlow")
+_NAMES = dict.fromkeys(("tensorflow", "keras", "h5py"), "TensorFlow") | {"ai_edge_litert": "LiteRT"}
 
 
 def require(module: str, user: str) -> None:

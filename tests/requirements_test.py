@@ -49,19 +49,19 @@ def test_base_stack_is_pinned_where_it_must_be():
 
 @pytest.mark.parametrize("python", ["3.9", "3.10", "3.11", "3.12", "3.13"])
 def test_a_checkout_gets_what_core_and_extras_ask_for(python):
-    wanted = _collect(_project("dependencies", "tensorflow", "mesh", "evaluate", "onnx"), python)
+    wanted = _collect(_project("dependencies", "tensorflow", "tflite", "mesh", "evaluate", "onnx"), python)
     checkout = _read("requirements.txt", python)
     # An upper bound of the core that an extra tightens stands once in the file.
     wanted["opencv-python-headless"] -= {"<5"} if "<4.12" in wanted["opencv-python-headless"] else set()
     assert wanted == checkout
     assert _collect(_project("dev"), python) == _read("requirements-dev.txt", python)
-    for extra in ("heic",):  # which tests alone need of a checkout
+    for extra in ("heic", "video", "parquet"):  # which tests alone need of a checkout
         assert _collect(_project(extra), python).items() <= _read("requirements-dev.txt", python).items()
 
 
 def test_the_core_is_light():
     names = {requirements.Requirement(line).name for line in _project("dependencies")}
-    assert not names & {"tensorflow", "keras", "scipy", "matplotlib", "onnx", "torch"}
+    assert not names & {"tensorflow", "keras", "scipy", "matplotlib", "onnx", "torch", "ai-edge-litert", "pyarrow"}
 
 
 def test_every_extra_that_is_named_is_there():

@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_retinaface import config as config_lib
 from keras_retinaface import extras
-from keras_retinaface.inference import fork, onnx_runtime, pool, tflite_check
+from keras_retinaface.inference import fork, onnx_runtime, pool
 from keras_retinaface.weights import shipped
 
 KINDS = "a preset with shipped weights, a workdir, a .keras, .tflite or .onnx file or a SavedModel directory"
@@ -103,6 +103,9 @@ class LiteRtRuntime:
     def __init__(self, path: str, num_threads: int | None):
         if not pathlib.Path(path).is_file():
             raise ValueError(f"{path}: no such file")
+        extras.require("ai_edge_litert", "a .tflite file")
+        from keras_retinaface.inference import tflite_check
+
         # Read once, so that an interpreter made later is of the model that was checked, whatever became of the file.
         make = functools.partial(_litert_runners, tflite_check.read(path), num_threads or 1)
         self._pool = pool.Pool(make, max(1, num_cores() // (num_threads or 1)))
