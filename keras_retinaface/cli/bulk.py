@@ -20,7 +20,7 @@ import sys
 import tqdm
 from absl import app, flags, logging
 
-from keras_retinaface import output, stopping
+from keras_retinaface import output, program, stopping
 from keras_retinaface.bulk import cluster, job, plan, progress, rows, source
 from keras_retinaface.cli import detection_flags
 from keras_retinaface.inference import detector
@@ -140,4 +140,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.run(main)

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import dataclasses
 import functools
 import pathlib
 import re
@@ -36,6 +35,7 @@ from absl import app, flags, logging
 from keras_retinaface import output, stopping
 from keras_retinaface.bulk import job, pictures, progress, rows, shard
 from keras_retinaface.cli import detection_flags, worker_flags
+from keras_retinaface.cli import tally as tally_lib
 from keras_retinaface.formats import json_lines
 from keras_retinaface.inference import detector
 from keras_retinaface.media import image_file, video
@@ -64,37 +64,6 @@ worker_flags.define()
 make_detector, settings = detection_flags.define()
 
 
-@dataclasses.dataclass
-class _Tally:
-    """What a run came to."""
-
-    images: int = 0
-    broken: int = 0
-    unwritten: int = 0
-    faces: int = 0
-    first_seconds: float | None = None
-    seconds: float = 0.0
-    later: int = 0
-
-    def took(self, seconds: float) -> None:
-        """Counts the time of an image, that of the first apart: TensorFlow builds its graph there."""
-        if self.first_seconds is None:
-            self.first_seconds = seconds
-        else:
-            self.seconds += seconds
-            self.later += 1
-
-    def times(self) -> str:
-        """Returns the columns of the first image's and the others' mean milliseconds."""
-        first = "-" if self.first_seconds is None else f"{1000 * self.first_seconds:.1f}"
-        others = f"{1000 * self.seconds / self.later:.1f}" if self.later else "-"
-        return f"{first:>9} {others:>9}"
-
-    def status(self) -> int:
-        """Returns the exit status of a run that nothing stopped."""
-        return 1 if self.broken or self.unwritten else 0
-
-
 def unique_stems(paths: Iterable[str]) -> list[str]:
     """Returns names for the outputs of images; images of one name in several folders do not meet."""
     numbers: dict[str, int] = {}
@@ -116,7 +85,7 @@ def _pictures() -> pictures.Pictures:
     return pictures.Pictures(_OUTPUT.value, _CROPS.value, _OBJ.value, has_meshes=_MESH.value, has_lines=has_lines)
 
 
-def _find(found_by, name: str, image: np.ndarray, write_json: Callable, tally: _Tally) -> list:
+def _find(found_by, name: str, image: np.ndarray, write_json: Callable, tally: tally_lib.Tally) -> list:
     """Detects on one frame and writes its line; returns its faces."""
     try:
         start = time.perf_counter()
@@ -140,7 +109,7 @@ def detect_images(paths: list[str]) -> int:
     items = _items(paths)
     _check_outputs(paths, [item.stem for item in items])
     items = [item for item in items if shard.takes(worker_flags.shard(), item.name)]
-    tally, status, num_earlier, start = _Tally(), None, 0, time.perf_counter()
+    tally, status, num_earlier, start = tally_lib.Tally(), None, 0, time.perf_counter()
     with contextlib.closing(tqdm.tqdm(total=len(items), unit="image", disable=None)) as bar:
         try:
             with _open_rows(items) as (write, done):
@@ -215,7 +184,7 @@ def _outcomes(items: list[job.Item]) -> Iterator[job.Outcome]:
     return worker_flags.outcomes(made, items, model, arguments["num_threads"])
 
 
-def _count(outcome: job.Outcome, tally: _Tally) -> None:
+def _count(outcome: job.Outcome, tally: tally_lib.Tally) -> None:
     """Counts an outcome in, and says what went wrong."""
     if "error" in outcome.line:
         tally.broken += 1
@@ -229,7 +198,7 @@ def _count(outcome: job.Outcome, tally: _Tally) -> None:
         logging.error("%s", said)
 
 
-def _draw_or_not(image: np.ndarray, faces: list, name: str, tally: _Tally) -> np.ndarray:
+def _draw_or_not(image: np.ndarray, faces: list, name: str, tally: tally_lib.Tally) -> np.ndarray:
     """Draws faces on a frame; one that cannot be drawn on keeps its place in the film."""
     try:
         return _pictures().draw(image, faces)
@@ -247,7 +216,7 @@ def detect_video(source: str) -> int:
     _check_outputs([source], [], film=film)
     reader = video.Reader(source)
     found_by = make_detector(_MODEL.value, mesh=_MESH.value)
-    tally, status = _Tally(), None
+    tally, status = tally_lib.Tally(), None
     start = time.perf_counter()
     try:
         _detect_frames(found_by, source, reader, name, film, tally)

@@ -15,7 +15,7 @@ import pathlib
 
 from absl import app, flags, logging
 
-from keras_retinaface import atomic, output, stopping
+from keras_retinaface import atomic, output, program, stopping
 from keras_retinaface import config as config_lib
 from keras_retinaface.weights import imports
 
@@ -74,4 +74,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.run(main)

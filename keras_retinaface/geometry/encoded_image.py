@@ -83,7 +83,7 @@ def decode_window(image_bytes: tf.Tensor, orientation: tf.Tensor, window: tf.Ten
 
 def _limit(image_bytes: tf.Tensor, max_pixels: int | None) -> tf.Tensor:
     if max_pixels is not None:
-        return tf.constant(max_pixels, tf.int64)
+        return tf.cast(max_pixels, tf.int64)
     allowed = pixel_limit.PIXELS_PER_BYTE * tf.cast(tf.strings.length(image_bytes), tf.int64)
     return tf.clip_by_value(allowed, pixel_limit.SMALL_PIXELS, pixel_limit.MAX_PIXELS)
 
