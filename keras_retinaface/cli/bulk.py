@@ -104,6 +104,7 @@ def _run() -> int:
         options["num_threads"] = options["num_threads"] or 1
         model = os.path.abspath(_MODEL.value) if os.path.exists(_MODEL.value) else _MODEL.value
         made = job.Job(functools.partial(detector.Detector, model, **options), cluster.ReadEntry(_MAX_PIXELS.value))
+        detector.Detector(model, **options)  # a model that cannot be opened is told here, and not by every actor
         leave = cluster.start(_ADDRESS.value)
         try:
             found = cluster.run(
