@@ -94,7 +94,18 @@ def open(  # noqa: A001
         category: of COCO JSON, see `source.open`.
     """
     shared = {"on_bad_data": on_bad_data, "category": category}
-    training = functools.partial(source.open, images, annotations, landmarks=landmarks, **shared)
-    validation = functools.partial(source.open, val_images, val_annotations, **shared) if val_annotations else None
+    is_coco = {path: str(path).endswith(".json") for path in (annotations, landmarks, val_annotations) if path}
+    if category and not any(is_coco.values()):
+        raise ValueError(f"`category` is for COCO JSON. Received: category={category!r} for {list(is_coco)}")
+
+    def options(*paths):
+        """Returns what both kinds of images share; a category only where there is one to choose."""
+        return shared if any(is_coco.get(path) for path in paths) else {**shared, "category": None}
+
+    own = options(annotations, landmarks)
+    training = functools.partial(source.open, images, annotations, landmarks=landmarks, **own)
+    validation = None
+    if val_annotations:
+        validation = functools.partial(source.open, val_images, val_annotations, **options(val_annotations))
     named = {"train_images": images, "train_annotations": annotations, "train_landmarks": landmarks}
     return Feed(training, validation, settings={**named, **shared})

@@ -124,7 +124,6 @@ _TESTED_IN = {
     "weights.imports_pytorch": "tests/keras_retinaface/weights/imports_networks_test.py",
     "weights.torch_name": "tests/keras_retinaface/weights/imports_networks_test.py",
     "data_pipeline.build_tfrecords": "tests/data_pipeline/source_test.py",
-    "data_pipeline.feed": "tests/keras_retinaface/training/session_test.py",
     "data_pipeline.image_check": "tests/data_pipeline/source_test.py",
     "data_pipeline.loopback": "tests/data_pipeline/serve_test.py",
     "data_pipeline.order": "tests/data_pipeline/dataset_test.py",

@@ -107,7 +107,7 @@ def export_all() -> dict[str, dict]:
             image_size=sizes,
             quantize=_QUANTIZE.value,
             calibration_images=calibration,
-            float_layers=_float_layers(tflite.FLOAT_LAYERS),
+            float_layers=_float_layers(),
             licence=_licence(_MODEL.value),
         )
         written.append(folder / "retinaface.tflite")
@@ -146,9 +146,7 @@ def _parse_size(text: str) -> tuple[int, int]:
     return int(sides[0]), int(sides[1])
 
 
-def _float_layers(default: Sequence[str]) -> Sequence[str]:
-    if _FLOAT_LAYERS.value is None:
-        return default
+def _float_layers() -> Sequence[str] | None:
     return [] if _FLOAT_LAYERS.value == ["none"] else _FLOAT_LAYERS.value
 
 
@@ -178,7 +176,7 @@ def verdict(report: dict) -> str:
     """Says in a word how far an export is from its model.
 
     Args:
-        report: of `export.tflite.parity`.
+        report: of `export.parity`.
 
     Returns:
         `same`: every face, within half a pixel and a thousandth of score; `close`: faces differ in less than one of a

@@ -4,8 +4,8 @@
     retinaface import retinaface.h5 --output=runs/insightface
     python -m keras_retinaface.cli.imports retinaface_mv2.pth --output=runs/mv2
 
-Writes OUTPUT/config.json, model.keras, and network.flags, with which training builds the same network:
-train_main.py --flagfile=OUTPUT/network.flags --init=OUTPUT. docs/import.md says which files are known. Never downloads.
+Writes OUTPUT/config.json, model.keras, and network.flags, with which training builds the same network: retinaface train
+--flagfile=OUTPUT/network.flags --init=OUTPUT. docs/import.md says which files are known. Never downloads.
 """
 
 from __future__ import annotations

@@ -24,7 +24,9 @@ COMMANDS = (
     _Command("detect", "keras_retinaface.cli.detect", "find faces in images, folders, films or a camera"),
     _Command("train", "keras_retinaface.cli.train", "train or fine-tune on your own annotations"),
     _Command("evaluate", "keras_retinaface.cli.evaluate", "measure a model by WIDER FACE, FDDB or points of your own"),
-    _Command("export", "keras_retinaface.cli.export", "write a .tflite or a SavedModel and compare it with the model"),
+    _Command(
+        "export", "keras_retinaface.cli.export", "write a .tflite, .onnx or SavedModel and compare it with the model"
+    ),
     _Command("import", "keras_retinaface.cli.imports", "make a workdir of a public checkpoint"),
     _Command("bulk", "keras_retinaface.cli.bulk", "find faces in archives, on many machines, by Ray Data"),
     _Command("label", "keras_retinaface.cli.label", "write annotations for photos without any, to train on"),

@@ -85,7 +85,7 @@ class Config:
         """Returns a copy with fields of any section changed by their bare name.
 
         Args:
-            **fields: `epochs=3` changes `run.epochs`; field names are unique over all sections.
+            **fields: `epochs=3` changes `training.epochs`; field names are unique over all sections.
 
         Raises:
             ValueError: if no section has the field or the value is out of range.

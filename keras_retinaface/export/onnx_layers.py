@@ -143,36 +143,34 @@ def _deformable(graph, layer, names, pad, factor, shift) -> str:
 
     Not as `DeformConv`, which ONNX has from opset 19: OpenVINO and older onnxruntimes do not know it.
     """
-    if layer.groups != 1:
-        raise ValueError(f"layer {layer.name}: `groups` must be 1 in ONNX. Received: groups={layer.groups}")
-    side, stride, dilation = layer.kernel_size, layer.strides, layer.dilation_rate
+    side, stride = layer.kernel_size, layer.strides
     if layer.padding == "same":
         if stride != 1 or not side % 2:
             raise ValueError(f"layer {layer.name}: a deformable convolution with `same` padding must have stride 1")
-        pad += side // 2 * dilation
+        pad += side // 2
     else:
         pad += 0 if layer.padding == "valid" else layer.padding
-    window = {"kernel_shape": [side] * 2, "strides": [stride] * 2, "dilations": [dilation] * 2, "pads": [pad] * 4}
+    window = {"kernel_shape": [side] * 2, "strides": [stride] * 2, "pads": [pad] * 4}
     kernel = np.transpose(layer.offset_kernel.numpy(), (3, 2, 0, 1))
     moves = _convolve(graph, f"{layer.name}_offset", names, kernel, layer.offset_bias.numpy(), window)
     mask = None
     if layer.use_mask:
         moves, mask = graph.add("Split", [moves, graph.integers(2 * side**2, side**2)], num_outputs=2, axis=1)
         mask = graph.add("Mul", [graph.add("Sigmoid", [mask]), graph.constant(2.0)])  # [B, taps, h, w]
-    samples = _samples(graph, *names, moves, mask, side=side, stride=stride, dilation=dilation, pad=pad)
+    samples = _samples(graph, *names, moves, mask, side=side, stride=stride, pad=pad)
     kernel = np.transpose(layer.kernel.numpy().astype(np.float64) * factor, (3, 2, 0, 1))
     kernel = kernel.reshape(len(kernel), -1, 1, 1)
     return _convolve(graph, layer.name, [samples], kernel, shift, {"kernel_shape": [1, 1]})
 
 
-def _samples(graph, maps, moves, mask, *, side: int, stride: int, dilation: int, pad: int) -> str:
+def _samples(graph, maps, moves, mask, *, side: int, stride: int, pad: int) -> str:
     """Samples `[B, C, H, W]` at the taps that `[B, 2 * taps, h, w]` move: `[B, C * taps, h, w]`, zero outside."""
     add, num_taps = graph.add, side**2
     size = graph.sides(moves, 2, 4)  # h, w
     split = add("Concat", [graph.integers(0, num_taps, 2), size], axis=0)
     moves = add("Reshape", [moves, split])  # [B, taps, 2, h, w], (y, x)
     places = []
-    for axis, taps in enumerate(np.mgrid[:side, :side].reshape(2, -1) * dilation - pad):
+    for axis, taps in enumerate(np.mgrid[:side, :side].reshape(2, -1) - pad):
         length = graph.column(size, axis, 0)
         line = add("Range", [graph.constant(0, np.int64), length, graph.constant(1, np.int64)])
         line = add("Mul", [graph.cast(line, TensorProto.FLOAT), graph.constant(float(stride))])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import pathlib
 import tempfile
@@ -37,7 +38,7 @@ def write(
     image_size: tuple[int, int] | Sequence[tuple[int, int]],
     quantize: str = "none",
     calibration_images: Iterable[np.ndarray] = (),
-    float_layers: Sequence[str] = FLOAT_LAYERS,
+    float_layers: Sequence[str] | None = None,
     licence: str = _LICENCE,
 ) -> None:
     """Writes a TFLite file of built-in ops for images of fixed size; it replaces `path` whole or not at all.
@@ -50,7 +51,8 @@ def write(
             with a signature of its own name (see `signature_name`), which share their weights.
         quantize: one of `QUANTIZATIONS`: what weights (float16) or weights and activations (int8) are stored as.
         calibration_images: for int8: uint8 `[H, W, 3]`, RGB, of any size; photos with faces like those to be found.
-        float_layers: for int8: names of convolutions that stay in float32.
+        float_layers: for int8: names or patterns of convolutions that stay in float32; None is those of `FLOAT_LAYERS`
+            that the network has.
         licence: of the weights, told in the file's metadata.
 
     Raises:
@@ -61,6 +63,9 @@ def write(
     photos = list(calibration_images)
     if quantize == "int8" and not photos:
         raise ValueError("`calibration_images` must name at least one image when `quantize` is int8")
+    if float_layers is None:
+        names = [layer.name for layer in model.layers]
+        float_layers = [pattern for pattern in FLOAT_LAYERS if fnmatch.filter(names, pattern)]
     sizes = [tuple(image_size)] if isinstance(image_size[0], int) else list(dict.fromkeys(map(tuple, image_size)))
     names = ["serving_default"] if len(sizes) == 1 else [signature_name(size) for size in sizes]
     samples = [[detector.letterbox(image, size)[0][None] for image in photos] for size in sizes]

@@ -132,7 +132,7 @@ def _open_storage(reference) -> _Storage:
         or kind.text.split("torch.", 1)[-1] not in _TYPES
         or view not in ([], [None])
     ):
-        raise ValueError(f"it holds a storage of another kind than numbers: {getattr(kind, 'text', kind)!s:.80}")
+        raise ValueError(f"it holds a storage of another kind than numbers: {_shown(kind)}")
     if not isinstance(key, str) or type(count) is not int or count < 0:
         raise ValueError("a storage is damaged")
     return _Storage(kind.text.split("torch.", 1)[-1], key, count)
@@ -148,11 +148,26 @@ def _tensor(storage, offset, size, stride, *_) -> _Tensor:
 
 
 def _ordered_dict(*arguments) -> dict:
-    return dict(*arguments)
+    """Returns a dict of nothing, of another dict or of pairs; those with keys that are no text hold no weights."""
+    pairs = arguments[0] if arguments else ()
+    if len(arguments) > 1 or not isinstance(pairs, (dict, list, tuple)):
+        raise ValueError("its pickle is damaged: a dict of what are no pairs")
+    pairs = list(pairs.items()) if isinstance(pairs, dict) else list(pairs)
+    if any(type(pair) not in (tuple, list) or len(pair) != 2 or type(pair[0]) not in (str, int) for pair in pairs):
+        raise ValueError("its pickle is damaged: a dict of what are no pairs")
+    return dict(pairs)
+
+
+def _shown(value: object) -> str:
+    """Returns text as it is, cut, and of anything else its kind: showing what a file nests may take for ever."""
+    text = value.text if isinstance(value, pickle_tree.Name) else value
+    return f"{text:.80}" if isinstance(text, str) else type(text).__name__
 
 
 _FUNCTIONS = {
     "collections.OrderedDict": _ordered_dict,
+    # Of learning rate schedules, beside the weights in checkpoints of trainings.
+    "collections.Counter": _ordered_dict,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
@@ -185,6 +200,8 @@ def _arrays(tree, content_of: Callable[[_Storage], bytes]) -> dict[str, np.ndarr
         raise ValueError("expected a state dict: tensors by name")
     for name, value in tree.items():
         if not isinstance(name, str) or not isinstance(value, _Tensor):
-            raise ValueError(f"expected a state dict: tensors by name. Received: {name!r:.80}, {type(value).__name__}")
+            raise ValueError(
+                f"expected a state dict: tensors by name. Received: {_shown(name)}, {type(value).__name__}"
+            )
     cut = len(_PREFIX) if all(name.startswith(_PREFIX) for name in tree) else 0
     return {name[cut:]: _array(tensor, content_of(tensor.storage)) for name, tensor in tree.items()}

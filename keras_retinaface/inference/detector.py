@@ -232,7 +232,7 @@ class Detector:
         found = found.select(is_kept).select(slice(detection.max_faces))
         meshes = [None] * len(found.scores)
         if self._has_mesh and meshes:
-            # Here and not above: it takes TensorFlow and tensorflow-graphics, which detection alone may do without.
+            # Here and not above: it takes TensorFlow, which detection alone may do without.
             from keras_retinaface.mesh import reconstruction
 
             meshes = reconstruction.reconstruct(found.boxes, found.landmarks, found.dense)

@@ -106,6 +106,12 @@ class Run:
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
     verbose: str | int = "auto"
 
+    def __post_init__(self):
+        if self.val_ground_truth and not self.val_images:
+            raise ValueError(
+                "`val_ground_truth` needs `val_images`, which it is the truth of. Received: val_images=None"
+            )
+
     def fit(self) -> keras.Model | None:
         """Trains to the end, from where an earlier call was stopped; what it returns is told in `run`.
 
@@ -193,8 +199,7 @@ class Run:
 
     def _make_model(self, devices, copy, num_steps: int, resumed):
         """Builds the model that trains, compiled, where `copy` or the checkpoint `resumed` stands."""
-        strategy_lib.set_precision(devices, is_mixed=self.mixed_precision)
-        with devices.scope():
+        with strategy_lib.precision(devices, is_mixed=self.mixed_precision), devices.scope():
             model = model_lib.RetinaFace(self.config)
             arrays.assign(model, arrays.read(copy), "start")
             start.freeze(model, self.config.training)
@@ -206,7 +211,6 @@ class Run:
             if resumed is not None:
                 checkpoint.restore(model, resumed)
                 logging.info("going on from %s", resumed.path)
-        strategy_lib.set_precision(devices, is_mixed=False)
         return model
 
     def _make_callbacks(self, position, copy, settings, resumed, is_chief) -> list[keras.callbacks.Callback]:

@@ -10,7 +10,7 @@ from absl import logging
 from keras_retinaface import config as config_lib
 from keras_retinaface.inference import model_file, runtime
 from keras_retinaface.layers import backbone, layer_name
-from keras_retinaface.weights import arrays
+from keras_retinaface.weights import arrays, imports
 
 
 def freeze(model: keras.Model, training: config_lib.Training) -> None:
@@ -54,9 +54,18 @@ def initialise(model: keras.Model, init: str) -> None:
         model_file.load_weights(model, init)
     else:
         source = runtime.load_keras(init)
+        _check_geometry(model, source, init)
         values = arrays.read(source)
         arrays.assign(model, _with_own_dense(model, values), init)
     logging.info("starting from %s", init)
+
+
+def _check_geometry(model, source, init: str) -> None:
+    """Makes sure that the numbers mean the same in both; their shapes alone do not tell."""
+    for field in imports.GEOMETRY["network"]:
+        theirs, own = (getattr(network.config.network, field) for network in (source, model))
+        if theirs != own:
+            raise ValueError(f"`init`: {init}: needs {field}={theirs!r}. Received: {field}={own!r}")
 
 
 def _with_own_dense(model, values):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import keras
 import tensorflow as tf
@@ -89,8 +90,9 @@ def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
-def set_precision(strategy: tf.distribute.Strategy, *, is_mixed: bool) -> None:
-    """Lets layers made from now on compute in half precision or not; variables and losses are float32 either way.
+@contextlib.contextmanager
+def precision(strategy: tf.distribute.Strategy, *, is_mixed: bool) -> Iterator[None]:
+    """Lets layers made inside compute in half precision or not; variables and losses are float32 either way.
 
     Args:
         strategy: decides which kind: bfloat16 on TPUs and CPUs, which have no fast float16, else float16.
@@ -99,7 +101,12 @@ def set_precision(strategy: tf.distribute.Strategy, *, is_mixed: bool) -> None:
     kind = "bfloat16"
     if tf.config.list_logical_devices("GPU") and not isinstance(strategy, tf.distribute.TPUStrategy):
         kind = "float16"
+    before = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy(f"mixed_{kind}" if is_mixed else "float32")
+    try:
+        yield
+    finally:
+        keras.mixed_precision.set_global_policy(before)
 
 
 def distribute(

@@ -51,8 +51,8 @@ def _set_aside(workdir):
     found = [workdir / name for name in _WRITTEN if (workdir / name).exists()]
     if not any((workdir / CHECKPOINTS).iterdir()) and found == [workdir / CHECKPOINTS]:
         return
-    number = 1 + sum(1 for _ in workdir.glob("earlier_*"))
-    aside = workdir / f"earlier_{number:03d}"
+    numbers = [int(path.name[8:]) for path in workdir.glob("earlier_*") if path.name[8:].isdecimal()]
+    aside = workdir / f"earlier_{1 + max(numbers, default=0):03d}"
     aside.mkdir()
     for path in found:
         os.replace(path, aside / path.name)

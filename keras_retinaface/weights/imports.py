@@ -69,6 +69,8 @@ def read(path: str | os.PathLike, project: str = "") -> Checkpoint:
         reason = f"; {_NOT_READ[path.suffix]}" if path.suffix in _NOT_READ else ""
         raise ValueError(f"{source}: expected one of {known}. Received: {path.suffix!r}{reason}")
     if path.suffix == ".onnx":
+        if project:
+            _check_project(source, project, ("yakhyo",))
         found = imports_onnx.read(path)
         return Checkpoint("yakhyo", imports_pytorch.config_of(found.shapes, source, "yakhyo"), found.values)
     state = _read_h5(path) if path.suffix == ".h5" else _READERS[path.suffix](path)
@@ -88,7 +90,9 @@ def read(path: str | os.PathLike, project: str = "") -> Checkpoint:
         _check_project(source, project, (of_file,))
         config = imports_pytorch.config_of(imports_pytorch.shapes_of(state), source, of_file)
         return Checkpoint(of_file, config, imports_pytorch.translate(state, source, of_file))
-    except (LookupError, TypeError) as error:
+    except (LookupError, TypeError, ValueError) as error:
+        if str(error).startswith(source):
+            raise
         raise ValueError(f"{source}: holds other arrays than a RetinaFace: {error!r}") from error
 
 
@@ -106,7 +110,7 @@ def load(model, path: str | os.PathLike, project: str = "") -> None:
     found = read(path, project)
     for section in ("anchors", "network"):
         wanted, own = (getattr(config, section) for config in (found.config, model.config))
-        for field in _GEOMETRY[section]:
+        for field in GEOMETRY[section]:
             if getattr(wanted, field) != getattr(own, field):
                 raise ValueError(
                     f"{path}: needs {field}={getattr(wanted, field)!r}. Received: {field}={getattr(own, field)!r}"
@@ -115,7 +119,7 @@ def load(model, path: str | os.PathLike, project: str = "") -> None:
 
 
 # Fields that decide what the numbers of a file mean.
-_GEOMETRY = {
+GEOMETRY = {
     "anchors": ("strides", "sizes", "variances"),
     "network": (
         *("backbone", "backbone_layout", "image_mean", "pyramid_channels", "context_channels", "negative_slope"),

@@ -14,6 +14,8 @@ from keras_retinaface import config as config_lib
 from keras_retinaface.export import parity, tflite
 from keras_retinaface.formats import tflite_file
 from keras_retinaface.inference import detector, runtime
+from keras_retinaface.media import image_file
+from keras_retinaface.network import model as model_lib
 
 DETECTION = config_lib.Detection()
 
@@ -215,3 +217,14 @@ def test_wrong_arguments_are_named(model, tmp_path):
     with pytest.raises(ValueError, match="`calibration_images` must name at least one image"):
         tflite.write(model, tmp_path / "a", DETECTION, image_size=(64, 64), quantize="int8")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_networks_without_the_usual_float_layers_are_rounded_too(photos, tmp_path):
+    other = model_lib.RetinaFace(config_lib.Config().replace(backbone="mobilenet_v2", pyramid_channels=8))
+    image = image_file.read(photos / "astronaut.png")[:64, :64]
+    options = {"image_size": (64, 64), "calibration_images": [image], "quantize": "int8"}
+    tflite.write(other, tmp_path / "int8.tflite", DETECTION, **options)
+    assert detector.Detector(tmp_path / "int8.tflite")._runtime.image_sizes == ((64, 64),)
+    with pytest.raises(ValueError, match="`float_layers` must match layers"):
+        tflite.write(other, tmp_path / "int8.tflite", DETECTION, float_layers=["stage1_0*"], **options)

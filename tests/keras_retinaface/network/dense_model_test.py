@@ -168,7 +168,7 @@ model = RetinaFace.from_preset("mobilenet025_dense")
 photo = image_file.read("examples/photos/tfjs_three_people.jpg")
 faces = Detector(model, image_size=480, mesh=True).detect(photo)
 print(len(faces), len(faces[0].mesh.vertices))
-tflite.tflite(model, pathlib.Path(sys.argv[1]) / "a.tflite", config.Detection(), image_size=(64, 64))
+tflite.write(model, pathlib.Path(sys.argv[1]) / "a.tflite", config.Detection(), image_size=(64, 64))
 
 def fit():
     model.compile(optimizer="sgd")

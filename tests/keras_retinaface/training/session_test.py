@@ -46,3 +46,9 @@ def test_a_run_is_a_call_that_goes_on_where_it_stopped(tmp_path, monkeypatch):
         np.testing.assert_array_equal(value, arrays.read(model)[name])
     with pytest.raises(ValueError, match="--epochs=2 then, 3 now"):
         _run(tmp_path / "parts", _CONFIG.replace(epochs=3))
+
+
+def test_ground_truth_without_images_is_told_before_anything_starts(tmp_path):
+    with pytest.raises(ValueError, match="`val_ground_truth` needs `val_images`"):
+        _run(tmp_path / "run", val_ground_truth=tmp_path)
+    assert not (tmp_path / "run").exists()

@@ -31,3 +31,9 @@ def test_initialise_from_every_kind(tmp_path):
         start.initialise(model_lib.RetinaFace(), str(tmp_path / "missing.weights.h5"))
     with pytest.raises(ValueError, match="`model` must be .* Received: 'resnet'"):
         start.initialise(model_lib.RetinaFace(), "resnet")
+
+
+def test_weights_of_another_network_of_equal_shapes_are_refused(tmp_path):
+    model_lib.RetinaFace(config_lib.Config().replace(negative_slope=0.1)).save(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match="needs negative_slope=0.1. Received: negative_slope=0.0"):
+        start.initialise(model_lib.RetinaFace(config_lib.Config().replace(negative_slope=0.0)), str(tmp_path))
