@@ -78,6 +78,8 @@ def test_the_wheel_alone_finds_faces(environment, photos, tmp_path):
     assert without.returncode == 1 and 'LiteRT, which is not installed: pip install "keras-retinaface[tflite]"' in (
         without.stderr
     )
+    misspelt = _run(command, "detect", "--model=moblenet025", "--images=astronaut.png", cwd=tmp_path)
+    assert misspelt.returncode == 1 and "Received: 'moblenet025'" in misspelt.stderr
     missing = _run(command, "train", "--train_images=synthetic:8", "--workdir=run", cwd=tmp_path)
     assert missing.returncode == 1 and 'pip install "keras-retinaface[tensorflow]"' in missing.stderr
     assert missing.stderr.count("\n") == 1

@@ -22,6 +22,7 @@ from typing import NamedTuple
 from absl import logging
 
 from keras_retinaface.bulk import job as job_lib
+from keras_retinaface.inference import runtime
 
 # Batches a worker that may be done before the first of them: enough to go on beside a slow image.
 _AHEAD = 8
@@ -29,7 +30,6 @@ _AHEAD = 8
 _MOST_STILLBORN = 3
 # TensorFlow takes all cores for one image; a second is read and written meanwhile.
 _TENSORFLOW_THREADS = 2
-_CGROUP_LIMIT = "/sys/fs/cgroup/cpu.max"
 
 
 class _Task(NamedTuple):
@@ -74,15 +74,6 @@ class _Worker:
             self.process.join()
 
 
-def num_cores() -> int:
-    """Returns how many cores this process may use, by its affinity and its container's limit."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):  # no container, or none with a limit
-        quota, period = pathlib.Path(_CGROUP_LIMIT).read_text(encoding="ascii").split()
-        cores = min(cores, max(1, int(quota) // int(period)))
-    return cores
-
-
 def split(model: str, num_workers: int | None, num_threads: int | None) -> tuple[int, int]:
     """Returns how many processes do a model's work, and how many images each has at a time.
 
@@ -92,7 +83,7 @@ def split(model: str, num_workers: int | None, num_threads: int | None) -> tuple
         num_threads: of the network, or None.
     """
     if pathlib.Path(model).suffix in (".tflite", ".onnx"):  # one thread of theirs a core is faster than more on each
-        return num_workers or max(1, num_cores() // (num_threads or 1)), 1
+        return num_workers or max(1, runtime.num_cores() // (num_threads or 1)), 1
     return 1, num_workers or _TENSORFLOW_THREADS
 
 

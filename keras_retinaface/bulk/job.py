@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -67,6 +68,10 @@ class Job:
 
     def __getstate__(self):
         return {**self.__dict__, "_detector": None}
+
+    def with_threads(self, num_threads: int) -> Job:
+        """Returns a job whose network takes so many threads, for one of several processes."""
+        return Job(functools.partial(self._make_detector, num_threads=num_threads), self._read, self._pictures)
 
     def open(self) -> None:
         """Opens the model; its errors are the caller's."""

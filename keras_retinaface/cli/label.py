@@ -98,6 +98,8 @@ def _coco(photos: Sequence[_Photo]) -> str:
 def _check_name(name: str, suffix: str) -> None:
     if suffix == _TEXT and (name != name.strip() or len(name.splitlines()) != 1):
         raise ValueError(f"expected a name that is a line of text. Received: {name!r}; a .json can hold it")
+    if suffix == _TEXT and any("\ud800" <= character <= "\udfff" for character in name):
+        raise ValueError(f"expected a name in UTF-8. Received: {name!r}; a .json can hold it")
 
 
 def _run() -> int:

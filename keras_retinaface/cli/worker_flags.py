@@ -59,4 +59,6 @@ def outcomes(made: job.Job, items: Sequence[job.Item], model: str, num_threads: 
     if num_workers == 0 or (num_workers is None and len(items) < _FEW):
         return crew.run_here(made, items, batch_size)
     num_processes, threads = crew.split(model, num_workers, num_threads)
+    if num_processes > 1 and num_threads is None:
+        made = made.with_threads(1)
     return crew.run(made, items, num_processes=num_processes, num_threads=threads, batch_size=batch_size)

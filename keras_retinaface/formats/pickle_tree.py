@@ -58,8 +58,9 @@ class _Machine:
                 if step > _MOST_STEPS:
                     raise ValueError("it has too many steps")
                 if opcode.name == "STOP":
-                    (value,) = self._stack
-                    return value
+                    if len(self._stack) != 1 or self._marks:
+                        raise ValueError("its pickle is damaged: it ends in the middle")
+                    return self._stack[0]
                 self._do(opcode.name, argument)
         except (IndexError, KeyError, TypeError, AttributeError, UnicodeDecodeError, OverflowError) as error:
             raise ValueError(f"its pickle is damaged: {type(error).__name__}") from error

@@ -161,7 +161,7 @@ def _ordered_dict(*arguments) -> dict:
 def _shown(value: object) -> str:
     """Returns text as it is, cut, and of anything else its kind: showing what a file nests may take for ever."""
     text = value.text if isinstance(value, pickle_tree.Name) else value
-    return f"{text:.80}" if isinstance(text, str) else type(text).__name__
+    return repr(text[:80]) if isinstance(text, str) else type(text).__name__
 
 
 _FUNCTIONS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import os
@@ -19,6 +20,7 @@ from keras_retinaface.weights import shipped
 
 KINDS = "a preset with shipped weights, a workdir, a .keras, .tflite or .onnx file or a SavedModel directory"
 
+_CGROUP_LIMIT = "/sys/fs/cgroup/cpu.max"
 # What there is where TensorFlow may find a GPU of NVIDIA (Linux, WSL) or AMD; asking TensorFlow takes seconds.
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 
@@ -154,11 +156,14 @@ def open_model(
     if not has_dense and (light := shipped.light(str(model))) and _prefers_light():
         return onnx_runtime.OnnxRuntime(light, num_threads or num_cores(), detection)
     fork.check()
-    if num_threads or (path / "saved_model.pb").is_file():
+    is_saved_model = (path / "saved_model.pb").is_file()
+    if not is_saved_model:
+        _check_keras(model)
+    if num_threads or is_saved_model:
         extras.require("tensorflow", "this kind of model")
     if num_threads:
         _set_tensorflow_threads(num_threads)
-    if (path / "saved_model.pb").is_file():
+    if is_saved_model:
         return SavedModelRuntime(str(path))
     return KerasRuntime(load_keras(model), detection, has_dense=has_dense)
 
@@ -171,21 +176,28 @@ def load_keras(model: str | pathlib.Path):
         RuntimeError: in a process forked from one where TensorFlow ran.
     """
     fork.check()
+    path = _check_keras(model)
     extras.require("tensorflow", "a Keras model")
-    path = pathlib.Path(model)
-    if str(model) in shipped.PRESETS:
+    if path is None:
         from keras_retinaface.network import model as model_lib
 
         return model_lib.RetinaFace.from_preset(str(model))
-    if path.is_dir():
-        path = path / "model.keras"
+    from keras_retinaface.inference import model_file
+
+    return model_file.load(path)
+
+
+def _check_keras(model: str | pathlib.Path) -> pathlib.Path | None:
+    """Returns the file of a workdir or `.keras` file, None for a preset; a wrong name is told before a missing package."""
+    if str(model) in shipped.PRESETS:
+        return None
+    path = pathlib.Path(model)
+    path = path / "model.keras" if path.is_dir() else path
     if path.suffix != ".keras" or not path.is_file():
         raise ValueError(
             f"`model` must be {KINDS}; presets with weights: {tuple(shipped.PRESETS)}. Received: {str(model)!r}"
         )
-    from keras_retinaface.inference import model_file
-
-    return model_file.load(path)
+    return path
 
 
 def _litert_runners(content: bytes, num_threads: int) -> dict[tuple[int, int], Callable]:
@@ -209,8 +221,12 @@ def _prefers_light() -> bool:
 
 
 def num_cores() -> int:
-    """Returns the cores of this process, where the system tells, or of the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Returns how many cores this process may use, by its affinity and its container's limit."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):  # no container, or none with a limit
+        quota, period = pathlib.Path(_CGROUP_LIMIT).read_text(encoding="ascii").split()
+        cores = min(cores, max(1, int(quota) // int(period)))
+    return cores
 
 
 def _set_tensorflow_threads(num_threads: int) -> None:

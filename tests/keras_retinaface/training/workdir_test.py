@@ -29,6 +29,7 @@ def test_a_workdir_that_cannot_be_written_is_named(tmp_path):
 
 def test_a_folder_that_was_taken_away_leaves_a_number_free(tmp_path):
     (tmp_path / "earlier_002").mkdir()
+    (tmp_path / "checkpoints").mkdir()
     checkpoint.write(tmp_path / "checkpoints", 1, {}, {}, keep=1)
     workdir_lib.prepare(tmp_path, resume=False)
     assert (tmp_path / "earlier_003" / "checkpoints").is_dir()
