@@ -12,6 +12,8 @@ import absl.logging
 from absl import app, flags
 from absl.testing import flagsaver
 absl.logging.get_absl_logger().propagate = False
+from keras_retinaface import program
+program.quiet()
 script = importlib.import_module(sys.argv[1])
 for arguments in json.loads(sys.argv[2]):
     out, errors = io.StringIO(), io.StringIO()

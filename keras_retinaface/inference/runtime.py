@@ -188,7 +188,7 @@ def load_keras(model: str | pathlib.Path):
 
 
 def _check_keras(model: str | pathlib.Path) -> pathlib.Path | None:
-    """Returns the file of a workdir or `.keras` file, None for a preset; a wrong name is told before a missing package."""
+    """Returns the file of a workdir or `.keras` file, None for a preset; a wrong name is told before all else."""
     if str(model) in shipped.PRESETS:
         return None
     path = pathlib.Path(model)

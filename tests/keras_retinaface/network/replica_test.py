@@ -19,9 +19,9 @@ def test_replicas_and_parts_train_as_one_batch_on_one_device(tmp_path):
     assert result.returncode == 0, result.stderr
     histories = json.loads(result.stdout.splitlines()[-1])
     values = [np.load(tmp_path / f"{index}.npz") for index in range(len(_RUNS))]
-    start = model_lib.RetinaFace()
-    start.initialise(start, "mobilenet025")
-    before = {name.replace("/", ":"): np.asarray(value) for name, value in arrays.names(start).items()}
+    begun = model_lib.RetinaFace()
+    start.initialise(begun, "mobilenet025")
+    before = {name.replace("/", ":"): np.asarray(value) for name, value in arrays.names(begun).items()}
     for other in (1, 2):
         for name, losses in histories[0].items():
             np.testing.assert_allclose(histories[other][name], losses, rtol=1e-5, err_msg=f"{_RUNS[other]}: {name}")
