@@ -19,6 +19,7 @@ import time
 
 from absl import app, flags
 
+from keras_retinaface import program
 from keras_retinaface.bulk import plan, source
 from keras_retinaface.media import image_file
 
@@ -28,7 +29,7 @@ _COUNT = flags.DEFINE_integer("count", 100, "Photos of a round.", 1)
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Rounds of each.", 1)
 _WORKERS = flags.DEFINE_list("workers", ["0", "2"], "Numbers of workers; the first is what the others are beside.")
 _PLAN = flags.DEFINE_integer("plan", None, "Plan so many made-up paths instead.", 1)
-_SCRIPT = "from absl import app; from keras_retinaface.cli import detect; app.run(detect.main)"
+_SCRIPT = "from keras_retinaface import program; from keras_retinaface.cli import detect; program.run(detect.main)"
 _TEN_MILLION = 10_000_000
 
 
@@ -89,4 +90,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.run(main)

@@ -15,6 +15,7 @@ import re
 import numpy as np
 from absl import app, flags
 
+from keras_retinaface import program
 from keras_retinaface.weights import arrays, imports
 
 _CHECKPOINTS = flags.DEFINE_string("checkpoints", None, "Folder of NAME.pth and NAME.npz.", required=True)
@@ -84,4 +85,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    program.run(main)

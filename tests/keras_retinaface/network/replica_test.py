@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from keras_retinaface.network import model as model_lib
+from keras_retinaface.training import start
 from keras_retinaface.weights import arrays
 from tests import conftest
 
