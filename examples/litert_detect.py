@@ -80,4 +80,6 @@ def main(model: str, path: str, drawn: str | None = None) -> None:
 
 
 if __name__ == "__main__":
+    if "-h" in sys.argv or "--help" in sys.argv or len(sys.argv) not in (3, 4):
+        sys.exit(print(__doc__) if set(sys.argv) & {"-h", "--help"} else f"expected MODEL PHOTO [DRAWN]\n{__doc__}")
     main(*sys.argv[1:])

@@ -38,3 +38,11 @@ def test_the_example_equals_the_detector(photos, tmp_path):
         np.testing.assert_allclose(face["score"], other.score, atol=1e-6)
     assert np.abs(cv2.imread(str(drawn)).astype(int) - cv2.imread(str(path))).max() > 100
     assert len((conftest.ROOT / "examples" / "onnx_detect.py").read_text().splitlines()) < 80
+
+
+def test_both_examples_say_how_they_are_called():
+    for name in ("onnx_detect.py", "litert_detect.py"):
+        for flags, status in ((["-h"], 0), (["--help"], 0), ([], 1)):
+            command = [sys.executable, str(conftest.ROOT / "examples" / name), *flags]
+            done = subprocess.run(command, capture_output=True, text=True)
+            assert done.returncode == status and f"examples/{name}" in (done.stderr if status else done.stdout)
