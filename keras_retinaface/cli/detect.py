@@ -12,8 +12,8 @@ Prints a table at the end: `first ms` is the first image, for which the network'
 An image that cannot be read or drawn is reported, costs nothing else, and makes the exit status 1. Lines of --json are
 in the file as soon as they are found, so that Ctrl-C loses none. Started again with the same arguments, a run that was
 stopped goes on behind them; FILE.run beside the lines says so, and goes when all are there. A --json of a run that was
-through is written anew. Films are H.264 with the sound of the original where PyAV is installed (pip install av), and
-MPEG-4, which browsers do not play, where not.
+through is written anew. Films are H.264 with the sound of the original where PyAV is installed (pip install "av>=14"),
+and MPEG-4, which browsers do not play, where not.
 """
 
 from __future__ import annotations

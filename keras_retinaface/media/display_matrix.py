@@ -31,7 +31,7 @@ def read(path: str | os.PathLike) -> tuple[int, int, int, int] | None:
     try:
         with open(path, "rb") as file:
             return _of_tracks(_boxes(file, 0, file.seek(0, os.SEEK_END), 0))
-    except (OSError, struct.error, ValueError):
+    except (OSError, struct.error, ValueError, IndexError):
         return None
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import fractions
 import importlib.util
+import io
 import os
 from collections.abc import Iterator
 
 import cv2
 import numpy as np
+from absl import logging
 
 # Of libx264: hardly told from the original, and a tenth of the time of the network.
 _OPTIONS = {"preset": "veryfast", "crf": "20"}
 # Rates as 30000/1001 are exact with this denominator.
 _LARGEST_DENOMINATOR = 1001
-# What an MP4 that browsers play may hold as it is; other sound is encoded anew.
-_COPIED = ("aac", "mp3")
+# What every browser plays in an MP4, held as it is; other sound is encoded anew.
+_COPIED = "aac"
 # BT.601, in which the colours are converted; said in the film, so that players need not guess by its size.
 _BT601 = 6
 
@@ -54,7 +56,8 @@ class H264:
         path: of the `.mp4`.
         frame_rate: frames a second.
         size: (width, height), pixels; where odd, the last column or row is repeated, as the format knows even ones.
-        sound: path of the film whose sound is kept; None, or one without: none.
+        sound: path of the film whose sound is kept; None, or one without: none. Sound that fails is left out from there
+            on, with a warning: pictures alone are a film too.
     """
 
     def __init__(self, path: str, frame_rate: float, size: tuple[int, int], sound: str | None = None):
@@ -71,8 +74,12 @@ class H264:
         context = self._pictures.codec_context
         context.color_primaries = context.color_trc = context.colorspace = _BT601
         self._num_written, self._rate = 0, rate
-        self._sound = self._open_sound(sound) if sound else iter(())
-        self._waiting = None
+        self._source, self._sound, self._waiting = sound, iter(()), None
+        if sound:
+            try:
+                self._sound = self._open_sound(sound)
+            except Exception as error:  # PyAV's errors are of many kinds
+                logging.warning("%s: the sound is left out: %s", sound, _reason(error))
 
     def write(self, frame: np.ndarray) -> None:
         """Appends a frame, uint8 `[H, W, 3]`, RGB."""
@@ -93,45 +100,79 @@ class H264:
 
     def _mux_sound(self, end: fractions.Fraction) -> None:
         """Writes sound up to a time in seconds, between the pictures, so that a player finds both together."""
-        while True:
-            packet = self._waiting or next(self._sound, None)
-            self._waiting = packet
-            if packet is None or packet.pts * packet.time_base >= end:
-                return
-            self._film.mux(packet)
-            self._waiting = None
+        try:
+            while True:
+                packet = self._waiting or next(self._sound, None)
+                self._waiting = packet
+                if packet is None or packet.pts * _exact(packet.time_base) >= end:
+                    return
+                self._film.mux(packet)
+                self._waiting = None
+        except Exception as error:  # as where the times of recordings that were joined jump back
+            logging.warning("%s: the sound is left out from %.1f s on: %s", self._source, end, _reason(error))
+            self._sound, self._waiting = iter(()), None
 
     def _open_sound(self, path: str) -> Iterator:
-        """Returns the packets of a film's first sound track; none where it has none or it cannot be read."""
-        try:
-            source = self._stack.enter_context(self._av.open(path))
-            tracks = source.streams.audio
-            if not tracks:
-                return iter(())
-            track = tracks[0]
-            if track.codec_context.name in _COPIED:
-                kept = self._film.add_stream_from_template(track)
-                return self._copied(source, track, kept)
-            kept = self._film.add_stream("aac", rate=track.codec_context.sample_rate)
-            # Some containers say how many channels there are, and not where they are heard.
-            kept.codec_context.layout = "mono" if track.codec_context.channels == 1 else "stereo"
-            return self._encoded(source, track, kept)
-        except (self._av.FFmpegError, ValueError):  # pictures alone are a film too
+        """Returns the packets of a film's first sound track; none where it has none."""
+        source = self._stack.enter_context(self._av.open(path))
+        if not source.streams.audio:
             return iter(())
+        track = source.streams.audio[0]
+        if track.codec_context is None:
+            raise ValueError("no decoder for it")
+        # The header of the film is written once for all tracks: one that cannot be kept would cost the pictures too.
+        with self._av.open(io.BytesIO(), "w", format="mp4") as trial:
+            _add_track(trial, track)
+            trial.start_encoding()
+        kept = _add_track(self._film, track)
+        # The pictures are written from 0 on; in recordings of television and cameras the first has any time.
+        first = source.streams.video[0] if source.streams.video else None
+        start = first.start_time * _exact(first.time_base) if first and first.start_time else fractions.Fraction(0)
+        if track.codec_context.name == _COPIED:
+            return self._copied(source, track, kept, start)
+        return self._encoded(source, track, kept, start)
 
-    def _copied(self, source, track, kept) -> Iterator:
-        with contextlib.suppress(Exception):  # cut off: what there is
-            for packet in source.demux(track):
-                if packet.pts is None or packet.dts is None:
-                    continue
+    def _copied(self, source, track, kept, start: fractions.Fraction) -> Iterator:
+        ticks = round(start / _exact(track.time_base))
+        for packet in source.demux(track):
+            if packet.pts is None or packet.dts is None:
+                continue
+            packet.pts, packet.dts = packet.pts - ticks, packet.dts - ticks
+            # One that ends where the pictures begin stays: AAC needs it to decode the next.
+            if packet.pts + (packet.duration or 0) >= 0:
                 packet.stream = kept
                 yield packet
 
-    def _encoded(self, source, track, kept) -> Iterator:
-        with contextlib.suppress(Exception):
-            for frame in source.decode(track):
-                yield from (packet for packet in kept.encode(frame) if packet.pts is not None)
-            yield from (packet for packet in kept.encode() if packet.pts is not None)
+    def _encoded(self, source, track, kept, start: fractions.Fraction) -> Iterator:
+        for frame in source.decode(track):
+            if frame.pts is not None:
+                # In samples: MP3 in an AVI counts in frames, which the encoder's, of another length, would round to.
+                frame.pts = round((frame.pts * _exact(frame.time_base) - start) * frame.sample_rate)
+                frame.time_base = fractions.Fraction(1, frame.sample_rate)
+                if frame.pts + frame.samples < 0:
+                    continue
+            yield from (packet for packet in kept.encode(frame) if packet.pts is not None)
+        yield from (packet for packet in kept.encode() if packet.pts is not None)
+
+
+def _add_track(film, track):
+    """Adds a track to a film that holds the sound of another: as it is, or encoded anew."""
+    if track.codec_context.name == _COPIED:
+        return film.add_stream_from_template(track)
+    kept = film.add_stream("aac", rate=track.codec_context.sample_rate)
+    # Some containers say how many channels there are, and not where they are heard.
+    kept.codec_context.layout = "mono" if track.codec_context.channels == 1 else "stereo"
+    return kept
+
+
+def _reason(error: Exception) -> str:
+    """Returns what went wrong, of PyAV's errors without the hidden name under which the film is written."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _exact(time_base) -> fractions.Fraction:
+    """Returns seconds a tick; from PyAV 19 on they may come as a type of its own, which does not calculate."""
+    return fractions.Fraction(time_base.numerator, time_base.denominator)
 
 
 def open_encoder(path: str | os.PathLike, frame_rate: float, size: tuple[int, int], sound: str | None = None):

@@ -272,7 +272,7 @@ class Writer:
         capture = cv2.VideoCapture(str(self._partial))
         count = round(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
         capture.release()
-        if count != self._num_written:
+        if count < self._num_written:  # more where a frame was encoded before its writing failed
             raise OSError(errno.EIO, f"only {count} of {self._num_written} frames could be written", str(self._path))
 
     def __enter__(self) -> Writer:

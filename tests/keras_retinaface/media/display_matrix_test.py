@@ -41,8 +41,11 @@ def test_other_angles_and_scales_are_none(tmp_path, matrix):
     assert display_matrix.read(tmp_path / "a.mov") is None
 
 
+_EMPTY_HEADER = _box(b"moov", _box(b"trak", _box(b"tkhd", b"")))
+
+
 def test_files_of_other_kinds_have_none(tmp_path):
-    for content in (b"", b"RIFF", bytes(5000), _box(b"moov", b"") * 3, b"\0\0\0\1moov" + b"\xff" * 8):
+    for content in (b"", b"RIFF", bytes(5000), _box(b"moov", b"") * 3, b"\0\0\0\1moov" + b"\xff" * 8, _EMPTY_HEADER):
         (tmp_path / "a").write_bytes(content)
         assert display_matrix.read(tmp_path / "a") is None
     assert display_matrix.read(tmp_path / "absent") is None
