@@ -19,7 +19,7 @@ _OPTIONS = {"preset": "veryfast", "crf": "20"}
 _LARGEST_DENOMINATOR = 1001
 # What every browser plays in an MP4, held as it is; other sound is encoded anew.
 _COPIED = "aac"
-# BT.601, in which the colours are converted; said in the film, so that players need not guess by its size.
+# BT.601, called ITU601 where colours are converted to it; said in the film, so that players need not guess by its size.
 _BT601 = 6
 
 
@@ -86,7 +86,7 @@ class H264:
         if any(after for _, after in self._odd):
             frame = np.pad(frame, self._odd, mode="edge")
         picture = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")
-        picture = picture.reformat(format="yuv420p", dst_colorspace=_BT601)
+        picture = picture.reformat(format="yuv420p", dst_colorspace="ITU601")
         picture.pts, picture.time_base = self._num_written, 1 / self._rate
         self._num_written += 1
         self._film.mux(self._pictures.encode(picture))
