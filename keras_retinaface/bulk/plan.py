@@ -17,7 +17,7 @@ import numpy as np
 from keras_retinaface import atomic
 from keras_retinaface.bulk import rows, source
 
-PLAN = "_plan.parquet"
+PLAN = rows.PLAN
 # Units: enough for many workers to end together, of which none is so long that its loss hurts.
 _MOST_IMAGES, _LEAST_IMAGES, _UNITS = 4096, 8, 64
 # Images between two looks at which of them came before; the first of two that are the same counts.

@@ -1,7 +1,7 @@
 """Results as Parquet: one row an image, in part files that appear whole, and an index of them.
 
-A folder of parts is read by what reads Parquet: `pandas.read_parquet("DIR")`, DuckDB's `'DIR/*.parquet'`, Spark, Ray.
-Names that begin with `_` are ours and passed over by all of them:
+A folder of parts is read by what reads Parquet: `pandas.read_parquet("DIR")`, Spark, Ray, DuckDB's
+`'DIR/part-*.parquet'`. Names that begin with `_` are ours; those who read a folder pass over them:
 
     part-00000.parquet   path, width, height, error, faces: a list of structs of box (x1, y1, x2, y2), score, landmarks
     _index.jsonl         one line a part: its name, rows, and how many of them are broken and how many faces they hold
@@ -24,6 +24,7 @@ from keras_retinaface.bulk import progress
 from keras_retinaface.formats import json_lines
 
 RUN, INDEX, PENDING = "_run.json", "_index.jsonl", "_pending.jsonl"
+PLAN = "_plan.parquet"  # of a run of several machines; `plan` says what is in it
 _PART = "part-*.parquet"
 # Rows of a part of a single machine: some 10 MB, of which a reader skips what it does not want.
 _PART_ROWS = 4096
@@ -157,13 +158,20 @@ def begin(folder: pathlib.Path, arguments: dict, flag: str, *, is_restart: bool)
     if is_restart:
         for path in (folder / RUN, folder / PENDING, folder / INDEX, *parts(folder)):  # the arguments first
             path.unlink(missing_ok=True)
-    if progress.check(folder / RUN, arguments, str(folder)):
+    if _has_begun(folder) and progress.check(folder / RUN, arguments, str(folder)):
         return
-    there = next(iter(sorted(folder.glob("*.parquet"))), None)
-    if there is not None:
-        raise ValueError(f"--{flag}={folder} holds Parquet of something else: {there.name}")
+    # What begins with a dot or `_` is ours, as a part that kill -9 left half written.
+    strangers = [path.name for path in folder.glob("*.parquet") if path.name[0] not in "._"]
+    if strangers:
+        raise ValueError(f"--{flag}={folder} holds Parquet of something else: {min(strangers)}")
     (folder / PENDING).unlink(missing_ok=True)
     progress.save(folder / RUN, arguments)
+
+
+def _has_begun(folder: pathlib.Path) -> bool:
+    """Returns whether a run left more than its arguments; one with a misspelt model leaves these alone."""
+    pending = folder / PENDING
+    return bool(parts(folder)) or (folder / PLAN).exists() or (pending.exists() and pending.stat().st_size > 0)
 
 
 @contextlib.contextmanager

@@ -44,10 +44,10 @@ def test_rows_are_read_back_by_pandas_and_duckdb(tmp_path):
     assert list(first.faces[0]["box"]) == _FACE["box"]
     assert [list(point) for point in first.faces[0]["landmarks"]] == _FACE["landmarks"]
     assert frame.iloc[1].path == "odd\\xff.png" and frame.iloc[1].error.endswith("the file is empty")
-    faces = f"(select path, unnest(faces) f from '{tmp_path}/*.parquet')"
+    faces = f"(select path, unnest(faces) f from '{tmp_path}/part-*.parquet')"
     query = f"select path, f.box[3], f.score, f.landmarks[5][2] from {faces}"
     assert duckdb.sql(query).fetchall() == [("a.png", 30.25, 0.75, 4.5), ("a.png", 30.25, 0.5, 4.5)]
-    assert duckdb.sql(f"select count(*) from '{tmp_path}/*.parquet' where error is not null").fetchall() == [(1,)]
+    assert duckdb.sql(f"select count(*) from '{tmp_path}/part-*.parquet' where error is not null").fetchall() == [(1,)]
 
 
 def test_a_stopped_run_goes_on_and_the_index_says_what_is_there(tmp_path):
@@ -101,3 +101,23 @@ def test_strangers_are_left_alone(tmp_path):
     with pytest.raises(ValueError, match="part-00000.parquet: not a part that this program writes: "):
         _write(tmp_path, _LINES)
     assert json.loads(pathlib.Path(tmp_path / rows.RUN).read_text())["arguments"] == {}
+
+
+def test_a_run_without_a_row_locks_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt):  # as a model that is not there ends it
+        _write(tmp_path, [], {"--model": "typo"}, stop=True)
+    assert _write(tmp_path, _LINES[:1], {"--model": "a"}) == {} and _paths(tmp_path) == ["a.png"]
+
+
+@pytest.mark.parametrize("name", [rows.PENDING, rows.PLAN])
+def test_a_run_that_began_keeps_its_arguments(tmp_path, name):
+    progress.save(tmp_path / rows.RUN, {"--model": "a"})
+    (tmp_path / name).write_bytes(b"{}")
+    with pytest.raises(ValueError, match='--model was "a" and is "b"$'):
+        rows.begin(tmp_path, {"--model": "b"}, "json", is_restart=False)
+
+
+def test_what_kill_9_leaves_is_no_stranger(tmp_path):
+    for name in (".partial-0badcafe-1-0-0badcafe.parquet", "_all_plan.parquet"):
+        (tmp_path / name).write_bytes(b"PAR1")
+    assert _write(tmp_path, _LINES[:1], is_restart=True) == {} and _paths(tmp_path) == ["a.png"]
