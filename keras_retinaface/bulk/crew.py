@@ -48,7 +48,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")  # a fork would inherit half of TensorFlow
         self.line, other = context.Pipe()
         self.process = context.Process(target=_work, args=(other, job, num_threads), daemon=True)
-        self.process.start()
+        with _passing_over_ctrl_c():
+            self.process.start()
         other.close()
         self.is_ready, self.tasks, self._num_threads = False, {}, num_threads
 
@@ -72,6 +73,19 @@ class _Worker:
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
+
+
+@contextlib.contextmanager
+def _passing_over_ctrl_c() -> Iterator[None]:
+    """Lets a process that starts pass over Ctrl-C from its first import on, where each would print a traceback."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
 
 
 def split(model: str, num_workers: int | None, num_threads: int | None) -> tuple[int, int]:
@@ -121,6 +135,19 @@ def run(
         crew.end()
 
 
+def check(job: job_lib.Job) -> None:
+    """Opens the model in a process that ends, so that this one holds no memory of a GPU.
+
+    Raises:
+        ValueError: if it cannot be opened; says why.
+    """
+    crew = Crew(job, 1, 1)
+    try:
+        crew.wait()
+    finally:
+        crew.end()
+
+
 class Crew:
     """The workers, and who has what; they stay from one run to the next.
 
@@ -143,8 +170,8 @@ class Crew:
         """Yields outcomes in order, as the function `run` does; one run at a time, to its end."""
         tasks = (_Task(number, 0, batch) for number, batch in enumerate(_batches(items, batch_size)))
         following, first = next(tasks, None), 0
-        if following is not None and not self._workers:
-            self._workers = [_Worker(self._job, self._num_threads) for _ in range(self._num_processes)]
+        if following is not None:
+            self._start()
         while following is not None or self._held:
             self._give_suspects()
             while following is not None and following.batch < first + self._most_held and self._give(following):
@@ -155,10 +182,20 @@ class Crew:
                 yield from self._held.pop(first)
                 first += 1
 
+    def wait(self) -> None:
+        """Starts the workers, and waits until all have opened the model; errors as of `run`."""
+        self._start()
+        while not all(worker.is_ready for worker in self._workers):
+            self._listen()
+
     def end(self) -> None:
         """Ends the workers."""
         for worker in self._workers:
             worker.end()
+
+    def _start(self) -> None:
+        if not self._workers:
+            self._workers = [_Worker(self._job, self._num_threads) for _ in range(self._num_processes)]
 
     def _give(self, task: _Task) -> bool:
         free = [worker for worker in self._workers if worker.can_take(task)]
@@ -219,6 +256,7 @@ def _batches(items: Iterable[job_lib.Item], size: int) -> Iterator[list[job_lib.
 def _work(line, job: job_lib.Job, num_threads: int) -> None:
     """What a worker does until nobody listens any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; who is in charge ends the rest
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # or the first worker takes all memory of a GPU
     try:
         job.open()
     except Exception as error:  # of any kind; the parent says it as its own

@@ -21,7 +21,7 @@ import tqdm
 from absl import app, flags, logging
 
 from keras_retinaface import output, program, stopping
-from keras_retinaface.bulk import cluster, job, plan, progress, rows, source
+from keras_retinaface.bulk import cluster, crew, job, plan, progress, rows, source
 from keras_retinaface.cli import detection_flags
 from keras_retinaface.inference import detector
 
@@ -94,6 +94,10 @@ def _run() -> int:
     cluster.require()
     folder = output.make_folder(_OUTPUT.value, _OUTPUT.name).resolve()
     options = detection_flags.arguments()
+    options["num_threads"] = options["num_threads"] or 1
+    model = os.path.abspath(_MODEL.value) if os.path.exists(_MODEL.value) else _MODEL.value
+    made = job.Job(functools.partial(detector.Detector, model, **options), cluster.ReadEntry(_MAX_PIXELS.value))
+    crew.check(made)  # one that cannot be opened is told here, before millions are listed, and not by every actor
     planned = _begin(folder)
     index, entries = rows.Index(folder), _index_again(folder)
     units = plan.missing(folder, planned.num_units)
@@ -101,10 +105,6 @@ def _run() -> int:
     if num_done:
         logging.warning("%s: going on behind %d of %d images", folder, num_done, planned.num_images)
     if units:
-        options["num_threads"] = options["num_threads"] or 1
-        model = os.path.abspath(_MODEL.value) if os.path.exists(_MODEL.value) else _MODEL.value
-        made = job.Job(functools.partial(detector.Detector, model, **options), cluster.ReadEntry(_MAX_PIXELS.value))
-        detector.Detector(model, **options)  # a model that cannot be opened is told here, and not by every actor
         leave = cluster.start(_ADDRESS.value)
         try:
             found = cluster.run(

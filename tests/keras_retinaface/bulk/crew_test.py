@@ -1,4 +1,5 @@
 import dataclasses
+import multiprocessing.spawn
 import os
 import signal
 import time
@@ -17,6 +18,8 @@ class _Job:
     def open(self):
         if self.folder == "nowhere":
             raise ValueError("no model there")
+        if self.folder == "environment":
+            raise ValueError(os.environ.get("TF_FORCE_GPU_ALLOW_GROWTH"))
 
     def run(self, items):
         for item in items:
@@ -65,3 +68,30 @@ def test_a_model_that_does_not_open_is_an_error_and_no_items_are_no_workers():
     with pytest.raises(ValueError, match="^no model there$"):
         list(crew.run(_Job("nowhere"), [job.Item("a")], num_processes=2))
     assert list(crew.run(_Job("nowhere"), [], num_processes=2)) == []
+
+
+def test_a_model_is_checked_in_a_process_that_ends():
+    crew.check(_Job())
+    with pytest.raises(ValueError, match="^no model there$"):
+        crew.check(_Job("nowhere"))
+    with pytest.raises(ValueError, match="^true$"):  # several workers share a GPU
+        crew.check(_Job("environment"))
+    assert not multiprocessing.active_children()
+
+
+def test_workers_pass_over_ctrl_c_before_they_run(monkeypatch):
+    import_first = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
+    monkeypatch.setattr(multiprocessing.spawn, "get_command_line", _command_with(import_first))
+    before = signal.getsignal(signal.SIGINT)
+    assert [outcome.line for outcome in crew.run(_Job(), [job.Item("a")], num_processes=1)] == [{"image": "a"}]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def _command_with(code):
+    given = multiprocessing.spawn.get_command_line
+
+    def command(**arguments):
+        *options, _, what, fork = given(**arguments)
+        return [*options, "-c", f"{code}; {what}", fork]
+
+    return command
