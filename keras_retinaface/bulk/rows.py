@@ -7,6 +7,7 @@ A folder of parts is read by what reads Parquet: `pandas.read_parquet("DIR")`, S
     _index.jsonl         one line a part: its name, rows, and how many of them are broken and how many faces they hold
     _run.json            the arguments, so that only the same run goes on here
     _pending.jsonl       rows that are in no part yet
+    _lock                empty; locked by the process that writes here
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from keras_retinaface import atomic
 from keras_retinaface.bulk import progress
 from keras_retinaface.formats import json_lines
 
-RUN, INDEX, PENDING = "_run.json", "_index.jsonl", "_pending.jsonl"
+RUN, INDEX, PENDING, LOCK = "_run.json", "_index.jsonl", "_pending.jsonl", "_lock"
 PLAN = "_plan.parquet"  # of a run of several machines; `plan` says what is in it
 _PART = "part-*.parquet"
 # Rows of a part of a single machine: some 10 MB, of which a reader skips what it does not want.
@@ -149,6 +150,21 @@ def parts(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(folder.glob(_PART))
 
 
+@contextlib.contextmanager
+def hold(folder: pathlib.Path) -> Iterator[None]:
+    """Keeps other processes from writing a run into a folder.
+
+    Raises:
+        OSError: if another process writes one there.
+    """
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        json_lines.lock(descriptor, str(folder))
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def begin(folder: pathlib.Path, arguments: dict, flag: str, *, is_restart: bool) -> None:
     """Makes a folder ready for the parts of a run, new or to be gone on with.
 
@@ -191,17 +207,17 @@ def open_parts(
 
     Raises:
         ValueError: as `begin` and `read_part`.
+        OSError: as `hold`.
     """
     place, done = pathlib.Path(folder), progress.Done()
-    begin(place, arguments, flag, is_restart=is_restart)
-    index, number = _recount(place, done)
-    waiting = _Waiting(place, index, number, done, part_rows)
-    try:
+    with hold(place), contextlib.ExitStack() as stack:
+        begin(place, arguments, flag, is_restart=is_restart)
+        index, number = _recount(place, done)
+        waiting = _Waiting(place, index, number, done, part_rows)
+        stack.callback(waiting.close)
         yield waiting.write, done
         waiting.flush()
         (place / PENDING).unlink(missing_ok=True)
-    finally:
-        waiting.close()
 
 
 def _recount(place: pathlib.Path, done: progress.Done) -> tuple[Index, int]:

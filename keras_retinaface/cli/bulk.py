@@ -93,6 +93,11 @@ def _run() -> int:
     rows.require()
     cluster.require()
     folder = output.make_folder(_OUTPUT.value, _OUTPUT.name).resolve()
+    with rows.hold(folder):
+        return _run_in(folder)
+
+
+def _run_in(folder: pathlib.Path) -> int:
     options = detection_flags.arguments()
     options["num_threads"] = options["num_threads"] or 1
     model = os.path.abspath(_MODEL.value) if os.path.exists(_MODEL.value) else _MODEL.value

@@ -62,7 +62,7 @@ class _Lines:
         self._keep, self._on_begin = keep, on_begin
         self._is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
         if self._is_file:
-            _lock(descriptor, path)
+            lock(descriptor, path)
 
     def begin(self) -> None:
         """Removes what an earlier run wrote."""
@@ -89,8 +89,16 @@ class _Lines:
             raise
 
 
-def _lock(descriptor: int, path: str) -> None:
-    """Keeps other processes from writing the file until it is closed, where the system has locks."""
+def lock(descriptor: int, path: str) -> None:
+    """Keeps other processes from writing a file until it is closed, where the system has locks.
+
+    Args:
+        descriptor: of the open file.
+        path: for messages.
+
+    Raises:
+        OSError: if another process writes it.
+    """
     try:
         import fcntl
 

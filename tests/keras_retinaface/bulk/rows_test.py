@@ -121,3 +121,12 @@ def test_what_kill_9_leaves_is_no_stranger(tmp_path):
     for name in (".partial-0badcafe-1-0-0badcafe.parquet", "_all_plan.parquet"):
         (tmp_path / name).write_bytes(b"PAR1")
     assert _write(tmp_path, _LINES[:1], is_restart=True) == {} and _paths(tmp_path) == ["a.png"]
+
+
+def test_a_second_process_is_refused_before_it_changes_anything(tmp_path):
+    with rows.open_parts(str(tmp_path), {}, flag="json", part_rows=1) as (write, _):
+        write(_LINES[0])
+        with pytest.raises(OSError, match="another process writes it: "):
+            _write(tmp_path, _LINES, is_restart=True)
+        write(_LINES[2])
+    assert _paths(tmp_path) == ["a.png", "none.png"] and len(_write(tmp_path, [])) == 2
