@@ -30,7 +30,7 @@ def unit_size(num_images: int) -> int:
 
 
 def write(folder: pathlib.Path, entries: Iterable[source.Entry]) -> tuple[int, int]:
-    """Writes the plan of a run, whole or not at all; a path that comes again is left out.
+    """Writes the plan of a run, whole or not at all; an image that comes again is left out.
 
     Args:
         folder: of the run.
@@ -46,7 +46,7 @@ def write(folder: pathlib.Path, entries: Iterable[source.Entry]) -> tuple[int, i
     with atomic.file(folder / PLAN) as partial, atomic.file(folder / f"_all{PLAN}") as draft:
         with parquet.ParquetWriter(draft, _schema()) as writer:
             for chunk in _chunks(entries):
-                is_new = seen.add([entry.path for entry in chunk])
+                is_new = seen.add([_identity(entry) for entry in chunk])
                 if not is_new.all():
                     chunk = [entry for entry, is_kept in zip(chunk, is_new) if is_kept]
                 num_images, num_twice = num_images + len(chunk), num_twice + len(is_new) - len(chunk)
@@ -102,14 +102,14 @@ def missing(folder: pathlib.Path, num_units: int) -> list[int]:
 
 
 class _Seen:
-    """64 bits of each path so far, sorted in runs that double, so that ten million take 80 MB and seconds."""
+    """64 bits of each identity so far, sorted in runs that double, so that ten million take 80 MB and seconds."""
 
     def __init__(self):
         self._runs: list[np.ndarray] = []
 
-    def add(self, paths: list[str]) -> np.ndarray:
-        """Returns which of some paths are new, and counts them in."""
-        keys = np.fromiter(map(hash, paths), np.int64, len(paths))
+    def add(self, identities: list[str]) -> np.ndarray:
+        """Returns which of some identities are new, and counts them in."""
+        keys = np.fromiter(map(hash, identities), np.int64, len(identities))
         is_new = np.zeros(len(keys), bool)
         is_new[np.unique(keys, return_index=True)[1]] = True
         for run in self._runs:
@@ -121,6 +121,11 @@ class _Seen:
         if len(added):
             self._runs.append(added)
         return is_new
+
+
+def _identity(entry: source.Entry) -> str:
+    """Returns what tells images apart; names in Parquet need not, as those of shards that each count from 0."""
+    return f"{entry.container}\0{entry.place}\0{entry.path}" if entry.container else entry.path
 
 
 def _schema():

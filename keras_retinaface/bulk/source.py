@@ -6,6 +6,7 @@ an address, files are opened directly. Nothing here decodes.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import tarfile
@@ -154,8 +155,8 @@ def _at_address(address: str) -> list[str]:
 def _in_list(path: str) -> Iterator[Entry]:
     """Yields the lines of a text file that are not empty; paths that are not whole count from where it is read."""
     with open_file(path) as file:
-        for line in file:
-            text = os.fsdecode(line).strip("\r\n")
+        for number, line in enumerate(file):
+            text = os.fsdecode(line if number else line.removeprefix(codecs.BOM_UTF8)).strip("\r\n")
             if text.strip():
                 yield Entry(text if is_address(text) else os.path.abspath(text))
 

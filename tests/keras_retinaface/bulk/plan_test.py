@@ -26,3 +26,9 @@ def test_each_image_is_in_one_unit_and_the_plan_is_read_by_units(tmp_path, monke
     (tmp_path / plan.part_name(5)).touch()
     assert plan.missing(tmp_path, 7) == [0, 1, 2, 3, 4, 6]
     assert {path.name for path in tmp_path.iterdir()} == {plan.PLAN, plan.part_name(5)}
+
+
+def test_rows_of_one_name_are_different_images_and_a_container_given_twice_is_found(tmp_path):
+    shards = [source.Entry("0.jpg", shard, row, -1) for shard in ("a.parquet", "b.parquet") for row in range(2)]
+    assert plan.write(tmp_path, shards + shards[:2]) == (4, 2)
+    assert plan.Plan(tmp_path).read(0) == shards

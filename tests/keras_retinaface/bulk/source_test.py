@@ -44,7 +44,7 @@ def test_parquet_with_bytes(tmp_path, is_struct):
 def test_folders_lists_and_addresses(tmp_path):
     for name, content in _CONTENTS.items():
         (tmp_path / name).write_bytes(content)
-    (tmp_path / "list.txt").write_text(f"{tmp_path}/001.png\n\nfile://{tmp_path}/002.png\n")
+    (tmp_path / "list.txt").write_text(f"\ufeff{tmp_path}/001.png\n\nfile://{tmp_path}/002.png\n", encoding="utf-8")
     assert [entry.path for entry in source.find(str(tmp_path))] == [str(tmp_path / name) for name in _CONTENTS]
     assert [entry.path for entry in source.find(f"{tmp_path}/00*.png")] == [f"{tmp_path}/00{n}.png" for n in range(10)]
     listed = list(source.find(f"{tmp_path}/list.txt"))
