@@ -47,9 +47,14 @@ class Done:
 
 
 def run_file(path: str | os.PathLike) -> pathlib.Path:
-    """Returns where a run that writes lines to a path keeps its arguments until it is through."""
-    path = pathlib.Path(path)
+    """Returns where a run that writes lines to a path keeps its arguments until it is through; links are followed."""
+    path = pathlib.Path(os.path.realpath(path))
     return path.with_name(f"{path.name}.run")
+
+
+def forget(path: str | os.PathLike) -> None:
+    """Removes what an unfinished run left beside a path, for what is written there is of something else."""
+    run_file(path).unlink(missing_ok=True)
 
 
 def model_sum(model: str) -> str | None:
@@ -135,7 +140,8 @@ def open_lines(
     stands there is of a run that was through, and is written anew. What the block raises leaves all for the next start.
 
     Args:
-        path: of the file; `-` is standard output and None nowhere, of which nothing can be gone on with.
+        path: of the file; `-` is standard output and None nowhere, of which nothing can be gone on with, as of
+            /dev/stdout.
         arguments: what must be the same to go on, ready for JSON.
         is_restart: whether to begin anew.
 
@@ -143,7 +149,8 @@ def open_lines(
         ValueError: as `check` and `read_lines`.
     """
     done, keep = Done(), 0
-    is_kept = path is not None and path != "-" and (os.path.isfile(path) or not os.path.exists(path))
+    is_nowhere = path is None or path == "-" or json_lines.is_open_already(path)
+    is_kept = not is_nowhere and (os.path.isfile(path) or not os.path.exists(path))
     if not is_kept:
         with json_lines.open(path) as write:
             yield write, done
@@ -155,7 +162,7 @@ def open_lines(
             done.add(line)
             keep = end
     begin = (lambda: None) if has_begun else (lambda: save(left, arguments))
-    with json_lines.open(path, keep=keep, on_begin=begin) as write:
+    with json_lines.open(os.path.realpath(path) if os.path.islink(path) else path, keep=keep, on_begin=begin) as write:
         yield write, done
     left.unlink(missing_ok=True)
 

@@ -238,7 +238,8 @@ def _detect_frames(found_by, source: str, reader: video.Reader, name: str, film:
     """Detects, draws and writes until there are no more frames."""
     sound = None if video.is_camera(source) else source
     with contextlib.ExitStack() as stack:
-        write_json = stack.enter_context(json_lines.open(_JSON.value))
+        begin = functools.partial(progress.forget, _JSON.value)
+        write_json = stack.enter_context(json_lines.open(_JSON.value, on_begin=begin))
         writer = stack.enter_context(video.Writer(film, reader.frame_rate, sound)) if film else None
 
         def finish(image, faces, index):

@@ -6,9 +6,20 @@ import contextlib
 import errno
 import json
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable, Iterator
+
+# What Unix calls that which a process has open.
+_OPEN = re.compile(r"/dev/(stdout|stderr|fd/\d+)|/proc/[^/]+/(task/[^/]+/)?fd/\d+")
+_STREAMS = {"stdout": 1, "stderr": 2}
+_MOST_LINKS = 40
+
+
+def is_open_already(path: str | os.PathLike) -> bool:
+    """Returns whether a path, or what it links to, names what a process has open, as /dev/stdout does."""
+    return _open_name(path) is not None
 
 
 @contextlib.contextmanager
@@ -19,6 +30,7 @@ def open(
 
     The lines go straight into the file, so Ctrl-C, a full disk and kill -9 lose none. What an earlier run left there
     goes when the first line comes, or at an end without any: a run that fails before it has a result costs nobody's.
+    What is open already, as /dev/stdout, is written behind what is there, for `>>` and `>` alike.
 
     Args:
         path: of the file; `-` is standard output, None is nowhere. Its folder must exist.
@@ -38,7 +50,7 @@ def open(
         yield _write_to_standard_output
     else:
         is_new = not os.path.exists(path)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+        descriptor = _descriptor(path)
         try:
             lines = _Lines(descriptor, os.fspath(path), keep, on_begin)
         except OSError:
@@ -55,12 +67,12 @@ def open(
 
 
 class _Lines:
-    """Lines of one open file; of a pipe or device nothing can be taken back."""
+    """Lines of one open file; of a pipe, a device or what is open already nothing can be taken back."""
 
     def __init__(self, descriptor: int, path: str, keep: int, on_begin: Callable[[], None]):
         self._descriptor, self._path, self.has_begun = descriptor, path, False
         self._keep, self._on_begin = keep, on_begin
-        self._is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        self._is_file = stat.S_ISREG(os.fstat(descriptor).st_mode) and not is_open_already(path)
         if self._is_file:
             lock(descriptor, path)
 
@@ -87,6 +99,29 @@ class _Lines:
             if isinstance(error, OSError):
                 raise OSError(error.errno, error.strerror, self._path) from error
             raise
+
+
+def _open_name(path: str | os.PathLike) -> str | None:
+    """Returns the name that Unix gives to what a path leads to, if a process has that open."""
+    path = os.path.abspath(path)
+    for _ in range(_MOST_LINKS):
+        if _OPEN.fullmatch(path):
+            return path
+        try:
+            path = os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(path)))
+        except (OSError, ValueError):  # no link, which is the rule; a name with a zero byte is a ValueError
+            return None
+    return None
+
+
+def _descriptor(path: str | os.PathLike) -> int:
+    name = _open_name(path)
+    if name is None:
+        return os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+    folder, number = os.path.split(name)
+    if folder.startswith("/proc/") and folder.split("/")[2] not in ("self", "thread-self", str(os.getpid())):
+        return os.open(name, os.O_WRONLY | os.O_APPEND)  # another process's
+    return os.dup(_STREAMS[number] if number in _STREAMS else int(number))  # with the place where it writes
 
 
 def lock(descriptor: int, path: str) -> None:

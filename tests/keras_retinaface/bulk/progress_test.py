@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -83,6 +84,37 @@ def test_kill_9_loses_no_line(tmp_path):
     path = tmp_path / "faces.jsonl"
     assert subprocess.run([sys.executable, "-c", code, path], cwd=conftest.ROOT).returncode == -9
     assert _write(path, [], {}) == {"0": 1, "1": 1, "2": 1}
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/fd"), reason="no /dev/fd")
+@pytest.mark.parametrize("mode", ["wb", "ab"])
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "link"])
+def test_what_is_open_already_is_written_behind_and_has_no_run_file(tmp_path, mode, name):
+    path, link = tmp_path / "faces.jsonl", tmp_path / "link"
+    path.write_text("theirs\n")
+    link.symlink_to("/dev/stdout")
+    code = (
+        "import os, sys\n"
+        "from keras_retinaface.bulk import progress\n"
+        "os.write(1, b'before\\n')\n"
+        "with progress.open_lines(sys.argv[1], {}) as (write, done):\n"
+        "    write({'image': 'a'})\n"
+        "os.write(1, b'behind\\n')\n"
+    )
+    with open(path, mode) as file:
+        command = [sys.executable, "-c", code, link if name == "link" else name]
+        subprocess.run(command, cwd=conftest.ROOT, stdout=file, check=True)
+    assert path.read_text() == ("theirs\n" if mode == "ab" else "") + 'before\n{"image": "a"}\nbehind\n'
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["faces.jsonl", "link"]
+
+
+def test_a_link_and_its_file_are_one_run_which_another_output_ends(tmp_path):
+    path, link = tmp_path / "faces.jsonl", tmp_path / "link.jsonl"
+    link.symlink_to(path)
+    _stopped(link, _LINES[:2], {})
+    assert progress.run_file(path).name == "faces.jsonl.run" and progress.run_file(path).is_file()
+    progress.forget(link)
+    assert _write(path, _LINES[:1], {}) == {}
 
 
 def test_a_model_is_told_by_its_content(tmp_path):
