@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
 import json
@@ -23,27 +22,35 @@ class Done:
     """What earlier starts of a run came to.
 
     Attributes:
-        names: of images, and how often each is done.
-        broken: how many of them could not be had.
-        faces: found in the others.
+        broken: how many of those that `pop` gave could not be had.
+        faces: found in the others of them.
     """
 
-    names: collections.Counter = dataclasses.field(default_factory=collections.Counter)
     broken: int = 0
     faces: int = 0
+    # Of each image the faces each time that it is done, None where it could not be had.
+    _counts: dict[str, tuple[int | None, ...]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def names(self) -> dict[str, int]:
+        """Images that are done and were not popped, and how often each is."""
+        return {name: len(counts) for name, counts in self._counts.items()}
 
     def add(self, line: dict) -> None:
-        """Counts a line in."""
-        self.names[line["image"]] += 1
-        self.broken += "error" in line
-        self.faces += len(line.get("faces", ()))
+        """Takes a line in."""
+        count = None if "error" in line else len(line.get("faces", ()))
+        self._counts[line["image"]] = (*self._counts.get(line["image"], ()), count)
 
     def pop(self, name: str) -> bool:
-        """Returns whether an image is done, once for each time that it is."""
-        has_name = self.names[name] > 0
-        if has_name:
-            self.names[name] -= 1
-        return has_name
+        """Returns whether an image is done, once for each time that it is, and then counts it."""
+        if name not in self._counts:
+            return False
+        first, *others = self._counts.pop(name)
+        if others:
+            self._counts[name] = tuple(others)
+        self.broken += first is None
+        self.faces += first or 0
+        return True
 
 
 def run_file(path: str | os.PathLike) -> pathlib.Path:

@@ -117,6 +117,16 @@ def test_a_link_and_its_file_are_one_run_which_another_output_ends(tmp_path):
     assert _write(path, _LINES[:1], {}) == {}
 
 
+def test_of_what_is_done_that_counts_which_is_asked_for():
+    done = progress.Done()
+    for name, faces in (("a", 2), ("gone", 3), ("twice", 1), ("twice", 1)):
+        done.add({"image": name, "faces": [{}] * faces})
+    done.add({"image": "broken", "error": "?"})
+    done.add({"image": "broken and gone", "error": "?"})
+    assert [done.pop(name) for name in ("a", "twice", "broken", "new", "a")] == [True, True, True, False, False]
+    assert (done.broken, done.faces) == (1, 3)
+
+
 def test_a_model_is_told_by_its_content(tmp_path):
     path = tmp_path / "model.tflite"
     path.write_bytes(b"123456789")
