@@ -36,7 +36,7 @@ def test_what_is_no_extra_is_not_explained():
     [
         ("from keras_retinaface import RetinaFace", "keras_retinaface.RetinaFace"),
         ("from keras_retinaface import Detector; Detector('mobilenet025')", "a Keras model"),
-        ("from keras_retinaface import Detector; Detector('examples')", "a Keras model"),
+        ("from keras_retinaface import Detector; Detector('mobilenet025_fast')", "a Keras model"),
     ],
 )
 def test_python_names_the_extra(code, user):
