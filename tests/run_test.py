@@ -14,7 +14,7 @@ FILES = ("requirements.txt", "requirements-current.txt", "requirements-dev.txt",
 
 def _run(folder, *arguments, **environment):
     """Runs the script of `folder` where nothing can be fetched."""
-    environment = {**os.environ, "PIP_NO_INDEX": "1", "PYTHON": sys.executable, **environment}
+    environment = {**os.environ, "PIP_NO_INDEX": "1", "STACK": "", "PYTHON": sys.executable, **environment}
     return subprocess.run([folder / "run", *arguments], env=environment, capture_output=True, text=True)
 
 
