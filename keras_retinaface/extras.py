@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
+import types
 
 _PACKAGE = "keras-retinaface"
 # What is imported -> the extra that brings it.
@@ -20,8 +22,11 @@ _EXTRAS = {
     "ai_edge_litert": "tflite",
     "flatbuffers": "tflite",
     "pillow_heif": "heic",
+    "pyarrow": "parquet",
+    "fsspec": "bulk",
+    "ray": "bulk",
 }
-_NAMES = dict.fromkeys(("tensorflow", "keras", "h5py"), "TensorFlow") | {"ai_edge_litert": "LiteRT"}
+_NAMES = dict.fromkeys(("tensorflow", "keras", "h5py"), "TensorFlow") | {"ai_edge_litert": "LiteRT", "ray": "Ray"}
 
 
 def require(module: str, user: str) -> None:
@@ -36,6 +41,22 @@ def require(module: str, user: str) -> None:
     """
     if sys.modules.get(module) is None and importlib.util.find_spec(module) is None:
         raise ModuleNotFoundError(_explain(module, user), name=module)
+
+
+def load(module: str, user: str) -> types.ModuleType:
+    """Imports an optional package, or a module of one.
+
+    Args:
+        module: its name.
+        user: what needs it, as the beginning of a sentence.
+
+    Raises:
+        ValueError: if it is missing, or cannot be imported beside what else is installed; says how it is installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ValueError(f"{_explain(module.partition('.')[0], user)} ({error})") from error
 
 
 def explain(error: ImportError, user: str = "this") -> str | None:

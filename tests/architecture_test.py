@@ -32,7 +32,7 @@ _TABLE = {
     "mesh.pretrain": "config geometry atomic formats program",
     "network": "config pixel_limit geometry layers weights (mesh)",
     "inference": "config extras media weights formats (network) (mesh)",
-    "bulk": "atomic formats media inference (mesh)",
+    "bulk": "atomic extras formats media inference (mesh)",
     "evaluation": "inference media mesh atomic formats",
     "export": "config geometry inference network layers atomic formats",
     "training": "config atomic media weights layers network inference evaluation",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from absl import logging
 
+from keras_retinaface import extras
 from keras_retinaface.bulk import crew, job, plan, rows, source
 from keras_retinaface.media import image_file
 
@@ -20,13 +21,7 @@ def require() -> None:
     Raises:
         ValueError: if not; says what to install.
     """
-    try:
-        import ray.data  # noqa: F401
-    except ImportError as error:
-        raise ValueError(
-            "bulk needs Ray, whose wheels are for Python 3.10 and later: pip install 'keras-retinaface[bulk]' "
-            f"({error})"
-        ) from error
+    extras.load("ray.data", "bulk, on Python 3.10 and later,")
 
 
 @dataclasses.dataclass

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from absl import logging
 
-from keras_retinaface import atomic
+from keras_retinaface import atomic, extras
 from keras_retinaface.bulk import progress
 from keras_retinaface.formats import json_lines
 
@@ -37,12 +37,7 @@ def require() -> None:
     Raises:
         ValueError: if not; says what to install.
     """
-    try:
-        import pyarrow.parquet  # noqa: F401
-    except ImportError as error:
-        raise ValueError(
-            f"Parquet needs one more package: pip install 'keras-retinaface[parquet]' ({error})"
-        ) from error
+    extras.load("pyarrow.parquet", "Parquet")
 
 
 def schema():

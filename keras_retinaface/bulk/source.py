@@ -13,6 +13,7 @@ import tarfile
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
+from keras_retinaface import extras
 from keras_retinaface.media import image_find
 
 _LISTS, _TARS = (".txt", ".list", ".lst"), (".tar", ".tar.gz", ".tgz")
@@ -116,11 +117,7 @@ class Reader:
 
 
 def _fsspec():
-    try:
-        import fsspec
-    except ImportError as error:
-        raise ValueError(f"addresses need one more package: pip install 'keras-retinaface[bulk]' ({error})") from error
-    return fsspec
+    return extras.load("fsspec", "an address")
 
 
 def _expand(pattern: str) -> list[str]:

@@ -40,7 +40,7 @@ _LANDMARKS = flags.DEFINE_string(
     "Annotated points: RetinaFace label.txt, 300-W/dlib .xml, or .csv. Image paths start at --images.",
 )
 _FDDB = flags.DEFINE_string("fddb", None, "Folder of FDDB-fold-*-ellipseList.txt.")
-_DENSE = flags.DEFINE_string("dense", None, "True meshes: folder of AFLW2000-3D, or .npz (see evaluation/dense.py).")
+_DENSE = flags.DEFINE_string("dense", None, "True meshes: folder of AFLW2000-3D, or .npz (see evaluation/aflw2000.py).")
 _MESHES = flags.DEFINE_string("meshes", None, "Predicted meshes for --dense, .npz.")
 _MESH = flags.DEFINE_bool(
     "mesh",

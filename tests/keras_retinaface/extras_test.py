@@ -62,3 +62,12 @@ def test_commands_name_the_extra_in_a_line(arguments, tmp_path):
         ' needs TensorFlow, which is not installed: pip install "keras-retinaface[tensorflow]"'
     ), done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_package_that_does_not_load_is_told_like_one_that_is_missing(tmp_path, monkeypatch):
+    (tmp_path / "fsspec.py").write_text("raise ImportError('built for another Python')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "fsspec", raising=False)
+    said = r'an address needs fsspec, .*: pip install "keras-retinaface\[bulk\]" \(built for another Python\)'
+    with pytest.raises(ValueError, match=said):
+        extras.load("fsspec", "an address")
