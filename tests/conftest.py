@@ -3,6 +3,7 @@
 import functools
 import os
 import pathlib
+import shutil
 
 # One line a start of TensorFlow would otherwise bury a test's own output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -25,10 +26,13 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    if not config.getoption("--long"):
-        for item in items:
-            if item.get_closest_marker("long"):
-                item.add_marker(pytest.mark.skip(reason="takes minutes: ./run test --long, as CI does"))
+    # As mesh/rasterizer.py looks for one.
+    has_compiler = bool(os.environ.get("CXX") or any(map(shutil.which, ("g++", "clang++", "c++"))))
+    for item in items:
+        if item.get_closest_marker("long") and not config.getoption("--long"):
+            item.add_marker(pytest.mark.skip(reason="takes minutes: ./run test --long, as CI does"))
+        if item.get_closest_marker("compiler") and not has_compiler:
+            item.add_marker(pytest.mark.skip(reason="no C++ compiler (g++, clang++ or $CXX)"))
 
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_retinaface.mesh import camera, face_model, rasterizer
 
 BACKENDS = (rasterizer.KERNEL, rasterizer.PLAIN)
+EITHER = (pytest.param(rasterizer.KERNEL, marks=pytest.mark.compiler), rasterizer.PLAIN)
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +29,7 @@ def clip_points(*points):
     return [[(x, y, z, 1.0) for x, y, z in points]]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", EITHER)
 def test_half_of_a_square(backend):
     # The triangle under the falling diagonal of a 4 x 4 image; pixel centres are at -0.75, -0.25, 0.25, 0.75.
     vertices = clip_points((-1, -1, 0), (0.9, -1, 0), (-1, 0.9, 0))
@@ -39,7 +40,7 @@ def test_half_of_a_square(backend):
     assert not draw(vertices, [[0, 2, 1]], (4, 4), backend)[1].any()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", EITHER)
 def test_nearest_triangle_wins_and_the_first_of_equals(backend):
     far, near = [(-1, -1, 0.5), (3, -1, 0.5), (-1, 3, 0.5)], [(-1, -1, -0.5), (3, -1, -0.5), (-1, 3, -0.5)]
     vertices = clip_points(*far, *near)
@@ -48,20 +49,21 @@ def test_nearest_triangle_wins_and_the_first_of_equals(backend):
     np.testing.assert_array_equal(ids, np.ones((1, 2, 3)))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", EITHER)
 def test_coordinates_that_would_overflow_the_kernel(backend):
     # A triangle thirty times as large as the image, at w = 60: its products pass 2^63 in 16-bit fixed point.
     vertices = [[(-1800.0, -1800.0, 0.0, 60.0), (3600.0, -1800.0, 0.0, 60.0), (-1800.0, 3600.0, 0.0, 60.0)]]
     assert draw(vertices, [[0, 1, 2]], (5, 5), backend)[1].all()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", EITHER)
 def test_nothing_in_sight(backend):
     vertices = clip_points((2, 2, 0), (3, 2, 0), (2, 3, 0))
     ids, covered = draw(vertices, [[0, 1, 2]], (4, 5), backend)
     assert covered.shape == (1, 4, 5) and not covered.any() and not ids.any()
 
 
+@pytest.mark.compiler
 @pytest.mark.parametrize("distance", [60.0, 15.0, 8.0])
 def test_plain_rule_equals_the_kernel(distance):
     face = face_model.load()
@@ -100,6 +102,7 @@ def test_unknown_backend():
         draw(clip_points((0, 0, 0)), [[0, 0, 0]], (2, 2), "gpu")
 
 
+@pytest.mark.compiler
 @pytest.mark.slow
 def test_two_processes_build_once_over_a_broken_library(tmp_path):
     program = (

@@ -135,6 +135,7 @@ def test_positions_are_pixel_centres_that_move_with_the_surface(face, scene):
         np.testing.assert_allclose(face_motion[covered].mean(0), [expected, 0], rtol=0.1, atol=1e-3)
 
 
+@pytest.mark.compiler
 def test_backends_draw_the_same_image(face, scene):
     images = [make_render(face, backend=backend)(**scene)[0] for backend in (rasterizer.KERNEL, rasterizer.PLAIN)]
     np.testing.assert_allclose(*images, atol=1e-6)
