@@ -214,7 +214,8 @@ class Detector:
             fitted = [letterbox(picture, size, may_enlarge=may_enlarge) for picture in pictures]
             scale = fitted[0][1]
             pictures = [picture for picture, _ in fitted]
-        outputs = self._runtime.run(np.stack(pictures))
+        # One picture of a photo is large enough for a copy to be felt.
+        outputs = self._runtime.run(pictures[0][None] if len(pictures) == 1 else np.stack(pictures))
         found = []
         for index in range(len(pictures)):
             count = int(outputs["count"][index])

@@ -74,10 +74,18 @@ def cut(image: np.ndarray, view: View) -> np.ndarray:
     if picture.shape[:2] != (height, width):
         # Linear interpolation drops pixels when it shrinks, and with them the eyes of small faces.
         is_shrunk = height * width < picture.shape[0] * picture.shape[1]
+        picture = _halve(picture, (height, width)) if is_shrunk else picture
         picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if is_shrunk else cv2.INTER_LINEAR)
     if view.is_flipped:
         picture = picture[:, ::-1]
     return np.ascontiguousarray(picture)
+
+
+def _halve(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Halves a picture as often as that leaves it twice a size or more: means of 2 x 2 pixels are quick to take."""
+    while all(side % 2 == 0 and side >= 4 * wanted for side, wanted in zip(picture.shape[:2], size)):
+        picture = cv2.resize(picture, (picture.shape[1] // 2, picture.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    return picture
 
 
 def parse_size(text: str) -> str | int | tuple[int, int]:

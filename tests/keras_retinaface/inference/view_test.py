@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -82,6 +83,18 @@ def test_cut_shrinks_by_averaging():
     # Each output pixel is the mean of its 4 x 4 input pixels.
     expected = image.reshape(16, 4, 16, 4, 3).mean(axis=(1, 3))
     assert np.abs(view_lib.cut(image, view) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(400, 600), (402, 598), (401, 599)])
+def test_cut_by_halves_shows_the_same_places(size):
+    # A ramp each way: a picture that is shifted by a tenth of a pixel would differ.
+    rows, columns = np.meshgrid(*(np.linspace(0, 255, side) for side in size), indexing="ij")
+    image = np.stack([rows, columns, rows], -1).round().astype(np.uint8)
+    (view,) = view_lib.views(size, [0.23])
+    height, width = view.input_size
+    expected = cv2.resize(image.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+    difference = view_lib.cut(image, view) - expected
+    assert np.abs(difference).max() < 1.1 and np.abs(difference.mean(axis=(0, 1))).max() < 0.5
 
 
 def test_errors_name_what_came():
