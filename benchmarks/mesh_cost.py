@@ -21,8 +21,8 @@ from keras_retinaface import config, program
 from keras_retinaface.export import tflite
 from keras_retinaface.inference import detector
 from keras_retinaface.media import image_file
+from keras_retinaface.network import decoding
 from keras_retinaface.network import model as model_lib
-from keras_retinaface.network import serving
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("runs", 20, "Detections of each kind.", lower_bound=1)
@@ -44,7 +44,7 @@ def main(argv):
     }
     with tempfile.TemporaryDirectory() as folder:
         for name, model in models.items():
-            serve = serving.make(model, detection, 1).get_concrete_function()
+            serve = decoding.make_function(model, detection, 1).get_concrete_function()
             result[f"{name}_operations"] = len(serve.graph.as_graph_def().node)
             path = pathlib.Path(folder) / f"{name}.tflite"
             tflite.write(model, path, detection, image_size=_SIZE)

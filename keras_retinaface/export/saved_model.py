@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from keras_retinaface import atomic
 from keras_retinaface import config as config_lib
+from keras_retinaface.export import encoded_input
 from keras_retinaface.inference import saved_model_file
-from keras_retinaface.network import serving
+from keras_retinaface.network import decoding
 
 # What is exported is not trained any more, and tracing the gradients of deformable convolutions takes minutes.
 SAVE_OPTIONS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
@@ -41,11 +42,11 @@ def write(
     """
     if max_pixels is not None and max_pixels < 1:
         raise ValueError(f"`max_pixels` must be 1 or more. Received: max_pixels={max_pixels}")
-    serve = serving.make(model, detection, batch_size=None)
+    serve = decoding.make_function(model, detection, batch_size=None)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def serve_jpeg(image_bytes):
-        images, is_broken = serving.decode_padded(image_bytes, max_pixels)
+        images, is_broken = encoded_input.decode_padded(image_bytes, max_pixels)
         outputs = serve(images)
         # A blank image has no face; but that is what a network says, and this is what callers count on.
         outputs = {name: tf.where(_like(is_broken, rows), tf.zeros_like(rows), rows) for name, rows in outputs.items()}

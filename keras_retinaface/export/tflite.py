@@ -19,7 +19,7 @@ from keras_retinaface.export import byte_input, channel_ranges, int8, saved_mode
 from keras_retinaface.formats import tflite_file
 from keras_retinaface.inference import detector
 from keras_retinaface.layers import deform_conv
-from keras_retinaface.network import serving
+from keras_retinaface.network import decoding
 
 QUANTIZATIONS = ("none", "float16", "int8")
 # (height, width) of signatures that have a name of their own; others are called like `s320x240`, width first.
@@ -93,7 +93,7 @@ def _convert(model, detection, image_size, quantize, samples, float_layers) -> b
     """Converts the detector of one size, with one signature; `samples` are images of that size to calibrate on."""
     with deform_conv.only_gathers(model):
         network = byte_input.fold_mean(model, image_size)
-        serve = freeze(serving.make(model, detection, batch_size=1, image_size=image_size, network=network))
+        serve = freeze(decoding.make_function(model, detection, batch_size=1, image_size=image_size, network=network))
     with tempfile.TemporaryDirectory() as folder:
         # Only a converter that starts from a SavedModel keeps the names of inputs and outputs.
         signatures = {"serving_default": serve}

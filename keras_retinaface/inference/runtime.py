@@ -57,12 +57,12 @@ class KerasRuntime:
 
     def __init__(self, model, detection: config_lib.Detection, *, has_dense: bool = False):
         from keras_retinaface.inference import shape_growth
-        from keras_retinaface.network import serving
+        from keras_retinaface.network import decoding
 
         if has_dense and not model.config.network.dense:
             raise ValueError("`mesh` needs a model with a dense head, as the preset mobilenet025_dense")
-        self._one = serving.make(model, detection, batch_size=1, has_dense=has_dense)
-        self._many = serving.make(model, detection, batch_size=None, has_dense=has_dense)
+        self._one = decoding.make_function(model, detection, batch_size=1, has_dense=has_dense)
+        self._many = decoding.make_function(model, detection, batch_size=None, has_dense=has_dense)
         self._fusing = shape_growth.Fusing()
 
     def run(self, images):  # noqa: D102

@@ -1,14 +1,55 @@
-"""From raw outputs to faces, in the graph: decode, non-maximum suppression, padding. TFLite built-in ops only."""
+"""From raw outputs to faces, in the graph: decode, non-maximum suppression, padding. TFLite built-in ops only.
+
+Keras, SavedModel and TFLite detectors all run what `make_function` makes.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import tensorflow as tf
 
 from keras_retinaface import config as config_lib
 from keras_retinaface.geometry import anchor, box, landmark
 from keras_retinaface.layers import head
+
+
+def make_function(
+    model,
+    detection: config_lib.Detection,
+    batch_size: int | None,
+    image_size: tuple | None = None,
+    *,
+    has_dense: bool = False,
+    network: Callable | None = None,
+):
+    """Wraps a model and its decoding in a graph.
+
+    Args:
+        model: a `model.RetinaFace`.
+        detection: thresholds and limits, constants of the graph.
+        batch_size: fixed number of images, or None for any.
+        image_size: fixed (height, width) in pixels, or None for any: one trace serves every size.
+        has_dense: whether the dense head runs too, which nothing but meshes needs.
+        network: what computes the model's outputs from uint8 images instead of the model.
+
+    Returns:
+        A `tf.function` from `image` uint8 `[B, H, W, 3]`, RGB, to the dict that `decode` describes.
+    """
+    height, width = image_size or (None, None)
+    called = model if has_dense else model.detector()
+
+    # Nothing in it branches on a tensor in Python, and rewriting its source took most of the first face's time.
+    spec = tf.TensorSpec([batch_size, height, width, 3], tf.uint8, name="image")
+
+    @tf.function(input_signature=[spec], autograph=False)
+    def serve(image):
+        outputs = network(image) if network else called(tf.cast(image, tf.float32), training=False)
+        size = image_size or tf.shape(image)[1:3]
+        return decode(outputs, size, model.config.anchors, detection)
+
+    return serve
 
 
 def decode(

@@ -11,8 +11,8 @@ import tensorflow as tf
 from data_pipeline import dataset, synthetic
 from keras_retinaface import config as config_lib
 from keras_retinaface.mesh import face_model
+from keras_retinaface.network import decoding
 from keras_retinaface.network import model as model_lib
-from keras_retinaface.network import serving
 from keras_retinaface.training import start
 from tests import conftest
 
@@ -123,7 +123,7 @@ def test_detector_and_exports_hold_nothing_of_it(model, batch):
     names = {layer.name for layer in model.detector().layers}
     assert not any(name.startswith("dense_") or name == "mesh_code" for name in names)
     assert not any("dense" in weight.name or "mesh" in weight.name for weight in model.detector().weights)
-    serve = serving.make(model, config_lib.Detection(), None).get_concrete_function()
+    serve = decoding.make_function(model, config_lib.Detection(), None).get_concrete_function()
     assert not any("dense_" in variable.name for variable in serve.variables)
     # The decoder is nobody's weight: neither saved nor counted.
     model.objective.prepare()
@@ -136,7 +136,8 @@ def test_detector_and_exports_hold_nothing_of_it(model, batch):
 def test_a_detector_with_a_dense_head_serves_the_graph_of_one_without():
     graphs = []
     for name in ("mobilenet025_public", "mobilenet025_dense"):
-        serve = serving.make(model_lib.RetinaFace.from_preset(name), config_lib.Detection(), 1).get_concrete_function()
+        model = model_lib.RetinaFace.from_preset(name)
+        serve = decoding.make_function(model, config_lib.Detection(), 1).get_concrete_function()
         graphs.append((sorted(node.op for node in serve.graph.as_graph_def().node), len(serve.variables)))
     assert graphs[0] == graphs[1]
 

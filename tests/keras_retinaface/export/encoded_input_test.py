@@ -4,15 +4,15 @@ import tensorflow as tf
 
 from keras_retinaface import config as config_lib
 from keras_retinaface import pixel_limit
+from keras_retinaface.export import encoded_input
 from keras_retinaface.media import image_file
-from keras_retinaface.network import serving
 from tests import pictures
 
 
 @pytest.fixture(scope="module")
 def decode():
     signature = [tf.TensorSpec([None], tf.string)]
-    return tf.function(lambda files: serving.decode_padded(files, 10_000), input_signature=signature)
+    return tf.function(lambda files: encoded_input.decode_padded(files, 10_000), input_signature=signature)
 
 
 def test_files_past_the_limit_cost_only_themselves(decode):
@@ -44,7 +44,7 @@ def test_without_a_limit_of_its_own_a_file_may_become_what_its_size_lets_it(monk
     monkeypatch.setattr(pixel_limit, "MAX_PIXELS", 9_000)
     blank, noise, large = (np.zeros((60, 60, 3), np.uint8), pictures.noise(60, 60), pictures.noise(100, 100))
     files = [pictures.encode(image) for image in (blank, noise, large)]
-    _, is_broken = tf.function(lambda files: serving.decode_padded(files, None))(tf.constant(files))
+    _, is_broken = tf.function(lambda files: encoded_input.decode_padded(files, None))(tf.constant(files))
 
     def is_refused(content):
         try:
