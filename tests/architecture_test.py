@@ -113,7 +113,6 @@ _TESTED_IN = {
     "media.upright": "tests/keras_retinaface/media/image_file_test.py",
     "mesh.drawing": "tests/keras_retinaface/cli/detect_test.py",
     "mesh.graphics": "tests/keras_retinaface/network/dense_model_test.py",
-    "mesh.photometric": "tests/keras_retinaface/network/dense_model_test.py",
     "network.accumulation": "tests/keras_retinaface/network/model_test.py",
     "network.cost": "tests/keras_retinaface/network/paper_model_test.py",
     "network.objective": "tests/keras_retinaface/network/model_test.py",

@@ -53,9 +53,9 @@ class Objective:
             from keras_retinaface.mesh import graphics
 
             with graphics.needed_for("the dense loss"):
-                from keras_retinaface.mesh import photometric
+                from keras_retinaface.mesh import dense_loss
             with tf.init_scope():
-                self._photometric = photometric.Photometric(self._loss, self._anchors)
+                self._photometric = dense_loss.Photometric(self._loss, self._anchors)
 
     def loss(self, images: tf.Tensor, targets: dict, outputs: dict, *, optimizer=None) -> tf.Tensor:
         """Computes the weighted sum of the losses of a batch and updates the metrics.
@@ -197,7 +197,7 @@ class Objective:
         return weight * total / tf.maximum(whole, 1.0)
 
     def photometric(self, images: tf.Tensor, targets: dict, outputs: dict) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Computes the dense loss alone, see `mesh.photometric.Photometric`; raises as `prepare`."""
+        """Computes the dense loss alone, see `mesh.dense_loss.Photometric`; raises as `prepare`."""
         self.prepare()
         return self._photometric(images, targets, outputs)
 
