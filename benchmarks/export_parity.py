@@ -18,7 +18,8 @@ from absl import app, flags
 from benchmarks import process
 from keras_retinaface import program
 from keras_retinaface.export import saved_model, tflite
-from keras_retinaface.inference import detector, runtime
+from keras_retinaface.inference import runtime
+from keras_retinaface.inference import view as view_lib
 from keras_retinaface.layers import deform_conv
 from keras_retinaface.media import image_file
 
@@ -46,7 +47,7 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"takes flags only. Received: {argv[1:]}")
     size = tuple(int(side) for side in _IMAGE_SIZE.value)
-    image = detector.letterbox(image_file.read(_PHOTO.value), size)[0][None]
+    image = view_lib.letterbox(image_file.read(_PHOTO.value), size)[0][None]
     model = runtime.load_keras(_MODEL.value)
     start = time.perf_counter()
     content = convert(model, size)

@@ -30,6 +30,7 @@ from benchmarks import process, rivals
 from keras_retinaface import config as config_lib
 from keras_retinaface import program
 from keras_retinaface.inference import detector, runtime
+from keras_retinaface.inference import view as view_lib
 from keras_retinaface.media import image_file
 
 _SIZES = flags.DEFINE_list("sizes", ["640x480", "1280x720", "1920x1080", "4096x2160"], "WIDTHxHEIGHT of the photo.")
@@ -164,7 +165,7 @@ def _make_all(size, threads: int, score_threshold: float) -> dict:
 
 def job_time(size, threads: int) -> dict:
     """Times all detectors in turns: milliseconds by name."""
-    image = detector.letterbox(image_file.read(_PHOTO.value), size)[0]
+    image = view_lib.letterbox(image_file.read(_PHOTO.value), size)[0]
     made = _make_all(size, threads, config_lib.Detection.score_threshold)
     milliseconds = {name: [] for name in made}
     faces = {name: len([call(image) for _ in range(3)][-1]) for name, call in made.items()}
@@ -178,7 +179,7 @@ def job_time(size, threads: int) -> dict:
 
 def job_memory(size, threads: int) -> dict:
     """Runs one detector alone: its process's peak in MiB, and what that was before the first call."""
-    image = detector.letterbox(image_file.read(_PHOTO.value), size)[0]
+    image = view_lib.letterbox(image_file.read(_PHOTO.value), size)[0]
     made = _make_all(size, threads, config_lib.Detection.score_threshold)
     before = process.peak_memory()
     for call in made.values():
@@ -198,7 +199,7 @@ def job_ap(size, threads: int) -> dict:
     for name, call in _make_all(size, threads, _AP_THRESHOLD).items():
         folder = pathlib.Path(_OUTPUT.value) / "ap" / f"{name.replace(' ', '_')}_{size[1]}x{size[0]}"
         for path in paths:
-            fitted, scale = detector.letterbox(image_file.read(os.path.join(_IMAGES.value, path)), size)
+            fitted, scale = view_lib.letterbox(image_file.read(os.path.join(_IMAGES.value, path)), size)
             rows = call(fitted)
             prediction.write(folder, os.path.splitext(path)[0], rows / [scale, scale, scale, scale, 1])
         found, _ = prediction.read(folder, [os.path.splitext(path)[0] for path in paths])

@@ -82,7 +82,7 @@ def full_range(size: tuple[int, int], threads: int, score_threshold: float, path
     """MediaPipe's full-range model under LiteRT: it sees 192 x 192 pixels of any image."""
     from ai_edge_litert import interpreter
 
-    from keras_retinaface.inference import detector
+    from keras_retinaface.inference import view as view_lib
 
     model = interpreter.Interpreter(model_path=path, num_threads=threads)
     model.allocate_tensors()
@@ -92,7 +92,7 @@ def full_range(size: tuple[int, int], threads: int, score_threshold: float, path
     centre = np.stack(np.meshgrid(grid, grid), axis=-1).reshape(-1, 2)
 
     def detect(image):
-        fitted, scale = detector.letterbox(image, (_FULL_RANGE_SIDE, _FULL_RANGE_SIDE))
+        fitted, scale = view_lib.letterbox(image, (_FULL_RANGE_SIDE, _FULL_RANGE_SIDE))
         model.set_tensor(place, (fitted[None] / 127.5 - 1).astype(np.float32))
         model.invoke()
         raw, logits = model.get_tensor(outputs[16])[0], model.get_tensor(outputs[1])[0, :, 0]

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_retinaface import config as config_lib
-from keras_retinaface.inference import detector, merging, runtime
+from keras_retinaface.inference import merging, runtime
+from keras_retinaface.inference import view as view_lib
 
 
 def measure(model, path: str | os.PathLike, detection: config_lib.Detection, images: Sequence[np.ndarray]) -> dict:
@@ -32,7 +33,7 @@ def measure(model, path: str | os.PathLike, detection: config_lib.Detection, ima
     differences = {"box": [], "landmark": [], "score": []}
     for image in images:
         for size in exported.image_sizes or [None]:
-            fitted = image if size is None else detector.letterbox(image, size)[0]
+            fitted = image if size is None else view_lib.letterbox(image, size)[0]
             _compare(*(_first(run.run(fitted[None])) for run in (reference, exported)), report, differences)
     for name, values in differences.items():
         report[name], report[f"{name}_mean"] = float(max(values, default=0.0)), float(np.mean(values or [0.0]))

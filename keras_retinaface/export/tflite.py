@@ -17,7 +17,7 @@ from keras_retinaface import atomic
 from keras_retinaface import config as config_lib
 from keras_retinaface.export import byte_input, channel_ranges, int8, saved_model
 from keras_retinaface.formats import tflite_file
-from keras_retinaface.inference import detector
+from keras_retinaface.inference import view as view_lib
 from keras_retinaface.layers import deform_conv
 from keras_retinaface.network import decoding
 
@@ -68,7 +68,7 @@ def write(
         float_layers = [pattern for pattern in FLOAT_LAYERS if fnmatch.filter(names, pattern)]
     sizes = [tuple(image_size)] if isinstance(image_size[0], int) else list(dict.fromkeys(map(tuple, image_size)))
     names = ["serving_default"] if len(sizes) == 1 else [signature_name(size) for size in sizes]
-    samples = [[detector.letterbox(image, size)[0][None] for image in photos] for size in sizes]
+    samples = [[view_lib.letterbox(image, size)[0][None] for image in photos] for size in sizes]
     if quantize == "int8":
         # Once for all sizes: otherwise each would have weights of its own.
         model = channel_ranges.equalize(model, [image for images in samples for image in images])

@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent import futures
 
-import cv2
 import numpy as np
 
 from keras_retinaface import config as config_lib
@@ -168,7 +167,9 @@ class Detector:
         views, choices = self._first_views(size), self._runtime.image_sizes
         if self._scales:  # what was asked for and nothing else
             return views
-        fits = [_fit(view.input_size, _best_size(view.input_size, choices)) for view in views if choices]
+        fits = [
+            view_lib.fit(view.input_size, view_lib.best_size(view.input_size, choices)) for view in views if choices
+        ]
         return overview.plan(views, max(fits, default=1.0))
 
     def _find(
@@ -210,8 +211,8 @@ class Detector:
         """Runs pictures of one size through the model."""
         scale = 1.0
         if self._runtime.image_sizes:
-            size = _best_size(pictures[0].shape[:2], self._runtime.image_sizes)
-            fitted = [letterbox(picture, size, may_enlarge=may_enlarge) for picture in pictures]
+            size = view_lib.best_size(pictures[0].shape[:2], self._runtime.image_sizes)
+            fitted = [view_lib.letterbox(picture, size, may_enlarge=may_enlarge) for picture in pictures]
             scale = fitted[0][1]
             pictures = [picture for picture, _ in fitted]
         # One picture of a photo is large enough for a copy to be felt.
@@ -253,37 +254,3 @@ def _held(images: Iterable, workers: futures.Executor, num_ahead: int) -> Iterat
             held, num_pixels = [], 0
     if held:
         yield held
-
-
-def _fit(size: tuple[int, int], choice: tuple[int, int]) -> float:
-    return min(choice[0] / size[0], choice[1] / size[1])
-
-
-def _best_size(size: tuple[int, int], choices: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """Returns the smallest choice that takes a picture without shrinking it, or the one that shrinks it least."""
-    scales = {choice: _fit(size, choice) for choice in choices}
-    roomy = [choice for choice in choices if scales[choice] >= 1]
-    return min(roomy, key=lambda choice: choice[0] * choice[1]) if roomy else max(choices, key=scales.get)
-
-
-def letterbox(image: np.ndarray, size: tuple[int, int], *, may_enlarge: bool = True) -> tuple[np.ndarray, float]:
-    """Fits an image into a fixed size, keeping its shape, padded at the right or at the bottom.
-
-    Args:
-        image: uint8 `[H, W, 3]`, RGB.
-        size: (height, width) of the result, pixels.
-        may_enlarge: whether a smaller image is enlarged.
-
-    Returns:
-        uint8 `[height, width, 3]` and the factor from pixels of the image to pixels of the result.
-    """
-    scale = _fit(image.shape[:2], size) if may_enlarge else min(1.0, _fit(image.shape[:2], size))
-    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    if (height, width) != image.shape[:2]:
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    if (height, width) == tuple(size):
-        return image, scale
-    padded = np.empty((*size, 3), np.uint8)
-    padded[:] = config_lib.PADDING
-    padded[:height, :width] = image
-    return padded, scale

@@ -1,4 +1,7 @@
-"""Which views of an image a detector looks at: scales, tiles, mirrored or not. The way back is in `merging`."""
+"""Which views of an image a detector looks at: scales, tiles, mirrored or not, and what a network of fixed size gets.
+
+The way back is in `merging`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+
+from keras_retinaface import config as config_lib
 
 ORIGINAL = "original"
 # Short edges of the paper's test-time pyramid, pixels.
@@ -210,6 +215,41 @@ def views(
     if flip:
         found = [v for view in found for v in (view, dataclasses.replace(view, is_flipped=True))]
     return found
+
+
+def fit(size: tuple[int, int], choice: tuple[int, int]) -> float:
+    """Returns the largest factor by which a picture of `size`, (height, width), still fits into `choice`."""
+    return min(choice[0] / size[0], choice[1] / size[1])
+
+
+def best_size(size: tuple[int, int], choices: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Returns the smallest choice that takes a picture without shrinking it, or the one that shrinks it least."""
+    scales = {choice: fit(size, choice) for choice in choices}
+    roomy = [choice for choice in choices if scales[choice] >= 1]
+    return min(roomy, key=lambda choice: choice[0] * choice[1]) if roomy else max(choices, key=scales.get)
+
+
+def letterbox(image: np.ndarray, size: tuple[int, int], *, may_enlarge: bool = True) -> tuple[np.ndarray, float]:
+    """Fits an image into a fixed size, keeping its shape, padded at the right or at the bottom.
+
+    Args:
+        image: uint8 `[H, W, 3]`, RGB.
+        size: (height, width) of the result, pixels.
+        may_enlarge: whether a smaller image is enlarged.
+
+    Returns:
+        uint8 `[height, width, 3]` and the factor from pixels of the image to pixels of the result.
+    """
+    scale = fit(image.shape[:2], size) if may_enlarge else min(1.0, fit(image.shape[:2], size))
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    if (height, width) != image.shape[:2]:
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    if (height, width) == tuple(size):
+        return image, scale
+    padded = np.empty((*size, 3), np.uint8)
+    padded[:] = config_lib.PADDING
+    padded[:height, :width] = image
+    return padded, scale
 
 
 def _starts(side: int, tile: int, overlap: int) -> tuple[list[int], int]:

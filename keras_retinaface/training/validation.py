@@ -14,6 +14,7 @@ from absl import logging
 from keras_retinaface import atomic
 from keras_retinaface.evaluation import runner, wider_face
 from keras_retinaface.inference import detector
+from keras_retinaface.inference import view as view_lib
 from keras_retinaface.media import drawing, image_file
 from keras_retinaface.network import model as model_lib
 from keras_retinaface.training import callbacks, weight_average
@@ -212,4 +213,4 @@ def _fit(picture):
     side = min(_PICTURE_SIDE, max(height, width))
     scale = side / max(height, width)
     size = max(1, round(height * scale)), max(1, round(width * scale))
-    return detector.letterbox(picture, size)[0]
+    return view_lib.letterbox(picture, size)[0]

@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 import keras_retinaface
-from keras_retinaface import config as config_lib
 from keras_retinaface.geometry import box
 from keras_retinaface.inference import detector, runtime
 from keras_retinaface.media import image_file
@@ -225,13 +224,6 @@ def test_a_detector_shows_what_it_is(public, light_model):
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         detector.Detector(**options)
-
-
-def test_letterbox_keeps_the_shape_and_pads():
-    image = np.full((50, 100, 3), 200, np.uint8)
-    fitted, scale = detector.letterbox(image, (200, 160))
-    assert scale == 1.6 and fitted.shape == (200, 160, 3)
-    assert fitted[:80].min() == 200 and np.all(fitted[80:] == config_lib.PADDING)
 
 
 def test_a_damaged_keras_file_is_named(tmp_path):

@@ -2,6 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
+from keras_retinaface import config as config_lib
 from keras_retinaface.inference import view as view_lib
 
 
@@ -108,3 +109,10 @@ def test_errors_name_what_came():
         view_lib.scale_of((5, 5), "large")
     with pytest.raises(ValueError, match=r"`view` is of an image of \(8, 8\). Received: an image of \(8, 9\)"):
         view_lib.cut(np.zeros((8, 9, 3)), view_lib.views((8, 8), [1.0])[0])
+
+
+def test_letterbox_keeps_the_shape_and_pads():
+    image = np.full((50, 100, 3), 200, np.uint8)
+    fitted, scale = view_lib.letterbox(image, (200, 160))
+    assert scale == 1.6 and fitted.shape == (200, 160, 3)
+    assert fitted[:80].min() == 200 and np.all(fitted[80:] == config_lib.PADDING)
