@@ -167,9 +167,8 @@ class Detector:
         views, choices = self._first_views(size), self._runtime.image_sizes
         if self._scales:  # what was asked for and nothing else
             return views
-        fits = [
-            view_lib.fit(view.input_size, view_lib.best_size(view.input_size, choices)) for view in views if choices
-        ]
+        inputs = [view.input_size for view in views] if choices else []
+        fits = [view_lib.fit(wanted, view_lib.best_size(wanted, choices)) for wanted in inputs]
         return overview.plan(views, max(fits, default=1.0))
 
     def _find(

@@ -74,23 +74,10 @@ def cut(image: np.ndarray, view: View) -> np.ndarray:
     if tuple(image.shape[:2]) != tuple(view.image_size):
         raise ValueError(f"`view` is of an image of {view.image_size}. Received: an image of {image.shape[:2]}")
     left, top, right, bottom = view.rectangle
-    picture = image[top:bottom, left:right]
-    height, width = view.input_size
-    if picture.shape[:2] != (height, width):
-        # Linear interpolation drops pixels when it shrinks, and with them the eyes of small faces.
-        is_shrunk = height * width < picture.shape[0] * picture.shape[1]
-        picture = _halve(picture, (height, width)) if is_shrunk else picture
-        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if is_shrunk else cv2.INTER_LINEAR)
+    picture = _resize(image[top:bottom, left:right], view.input_size)
     if view.is_flipped:
         picture = picture[:, ::-1]
     return np.ascontiguousarray(picture)
-
-
-def _halve(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Halves a picture as often as that leaves it twice a size or more: means of 2 x 2 pixels are quick to take."""
-    while all(side % 2 == 0 and side >= 4 * wanted for side, wanted in zip(picture.shape[:2], size)):
-        picture = cv2.resize(picture, (picture.shape[1] // 2, picture.shape[0] // 2), interpolation=cv2.INTER_AREA)
-    return picture
 
 
 def parse_size(text: str) -> str | int | tuple[int, int]:
@@ -241,9 +228,8 @@ def letterbox(image: np.ndarray, size: tuple[int, int], *, may_enlarge: bool = T
         uint8 `[height, width, 3]` and the factor from pixels of the image to pixels of the result.
     """
     scale = fit(image.shape[:2], size) if may_enlarge else min(1.0, fit(image.shape[:2], size))
-    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    if (height, width) != image.shape[:2]:
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    height, width = _input_size(image.shape[:2], scale)
+    image = _resize(image, (height, width))
     if (height, width) == tuple(size):
         return image, scale
     padded = np.empty((*size, 3), np.uint8)
@@ -277,6 +263,22 @@ def _tiled(image_size, scale: float, tile: int) -> list[View]:
         View((x1, y1, x2, y2), _input_size((y2 - y1, x2 - x1), scale), tuple(image_size))
         for x1, y1, x2, y2 in rectangles
     ]
+
+
+def _resize(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    if picture.shape[:2] == tuple(size):
+        return picture
+    if size[0] * size[1] >= picture.shape[0] * picture.shape[1]:
+        return cv2.resize(picture, size[::-1], interpolation=cv2.INTER_LINEAR)
+    # Linear interpolation drops pixels when it shrinks, and with them the eyes of small faces.
+    return cv2.resize(_halve(picture, size), size[::-1], interpolation=cv2.INTER_AREA)
+
+
+def _halve(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Halves a picture as often as that leaves it twice a size or more: means of 2 x 2 pixels are quick to take."""
+    while all(side % 2 == 0 and side >= 4 * wanted for side, wanted in zip(picture.shape[:2], size)):
+        picture = cv2.resize(picture, (picture.shape[1] // 2, picture.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    return picture
 
 
 def _input_size(size, scale: float) -> tuple[int, int]:
