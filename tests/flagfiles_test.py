@@ -32,22 +32,3 @@ def test_flagfile_names_no_folder_that_a_reader_lacks(path):
         if "/" not in value and not name.endswith(("_images", "_annotations")):
             continue
         assert (conftest.ROOT / value).exists() or value.startswith("synthetic:"), line
-
-
-def test_every_field_of_the_config_is_described():
-    import dataclasses
-
-    from keras_retinaface import config as config_lib
-
-    fields = [f.name for s in dataclasses.fields(config_lib.Config) for f in dataclasses.fields(s.default)]
-    assert sorted(config_lib.describe_fields()) == sorted(fields)
-
-
-def test_parse_reads_what_fields_hold():
-    from keras_retinaface import config as config_lib
-
-    assert config_lib.parse("sizes", "16,32;64,128") == ((16.0, 32.0), (64.0, 128.0))
-    assert config_lib.parse("image_size", "320,640") == (320, 640)
-    assert config_lib.parse("use_frozen_norms", "true") is True
-    with pytest.raises(ValueError, match="`epochs` must be like '80'. Received: 'many'"):
-        config_lib.parse("epochs", "many")
