@@ -80,10 +80,6 @@ _TESTED_IN = {
     "export.onnx_decoding": "tests/keras_retinaface/export/onnx_test.py",
     "export.onnx_graph": "tests/keras_retinaface/export/onnx_test.py",
     "export.onnx_layers": "tests/keras_retinaface/export/onnx_test.py",
-    "formats.archive": "tests/keras_retinaface/inference/model_file_test.py",
-    "formats.onnx_file": "tests/keras_retinaface/inference/onnx_runtime_test.py",
-    "formats.pickle_tree": "tests/keras_retinaface/formats/torch_file_test.py",
-    "formats.tflite_file": "tests/keras_retinaface/export/tflite_test.py",
     "geometry.encoded_image": "tests/keras_retinaface/geometry/orientation_test.py",
     "geometry.encoding": "tests/keras_retinaface/geometry/box_test.py",
     "inference.fork": "tests/keras_retinaface/export/tflite_test.py",
@@ -113,14 +109,6 @@ _TESTED_IN = {
     "weights.imports_onnx": "tests/keras_retinaface/weights/imports_test.py",
     "weights.imports_pytorch": "tests/keras_retinaface/weights/imports_networks_test.py",
     "weights.torch_name": "tests/keras_retinaface/weights/imports_networks_test.py",
-    "data_pipeline.build_tfrecords": "tests/data_pipeline/source_test.py",
-    "data_pipeline.image_check": "tests/data_pipeline/source_test.py",
-    "data_pipeline.loopback": "tests/data_pipeline/serve_test.py",
-    "data_pipeline.order": "tests/data_pipeline/dataset_test.py",
-    "data_pipeline.rasterize": "tests/data_pipeline/synthetic_test.py",
-    "data_pipeline.record": "tests/data_pipeline/source_test.py",
-    "data_pipeline.shard": "tests/data_pipeline/source_test.py",
-    "data_pipeline.view": "tests/data_pipeline/source_test.py",
 }
 
 

@@ -1,6 +1,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 
 from data_pipeline import coco
@@ -89,3 +90,72 @@ def test_a_category_that_is_not_there(tmp_path):
 def test_a_mark_at_the_start(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps({"images": _IMAGES, "annotations": [_box()]}), encoding="utf-8-sig")
     assert coco.read(str(tmp_path / "a.json"))[0].num_faces == 1
+
+
+_COCO = {
+    "images": [{"id": 7, "file_name": "a.jpg"}, {"id": 8, "file_name": "b.jpg"}],
+    "categories": [{"id": 1, "name": "person"}, {"id": 2, "name": "Face"}],
+    "annotations": [
+        {
+            "id": 1,
+            "image_id": 7,
+            "category_id": 2,
+            "bbox": [1, 2, 3, 4],
+            "keypoints": [5, 6, 2, 0, 0, 0] + [9, 9, 1] * 3,
+        },
+        {"id": 2, "image_id": 7, "category_id": 1, "bbox": [0, 0, 90, 90]},
+        {"id": 3, "image_id": 7, "category_id": 2, "bbox": [1, 2, 3, 4], "iscrowd": 1, "keypoints": [1, 2, 2] * 17},
+    ],
+}
+
+
+def test_coco_worked_example(tmp_path):
+    first, empty = coco.read(_write(tmp_path, _COCO))
+    np.testing.assert_array_equal(first.boxes, [[1, 2, 4, 6]] * 2)
+    np.testing.assert_array_equal(first.is_ignored, [False, True])
+    np.testing.assert_array_equal(first.landmark_visible, [[True, False, True, True, True], [False] * 5])
+    np.testing.assert_array_equal(first.landmarks[0], [[5, 6], [0, 0], [9, 9], [9, 9], [9, 9]])
+    assert (empty.image, empty.num_faces) == ("b.jpg", 0)
+
+
+@pytest.mark.parametrize(
+    "annotation, message",
+    [
+        ({"bbox": [1, 2, 3]}, "faces.json: annotation 9: expected `bbox` of 4 and `keypoints` of finite numbers. "),
+        ({"bbox": [1, 2, float("nan"), 4]}, "faces.json: annotation 9: expected `bbox` of 4"),
+        ({"bbox": "1 2 3 4"}, "faces.json: annotation 9: expected `bbox` of 4"),
+    ],
+)
+def test_coco_faults_cost_their_image(tmp_path, annotation, message):
+    faulty = {"id": 9, "image_id": 7, "category_id": 2, **annotation}
+    path = _write(tmp_path, {**_COCO, "annotations": [*_COCO["annotations"], faulty]})
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        coco.read(path)
+    bad_data = record_lib.BadData("skip")
+    assert [record.image for record in coco.read(path, bad_data)] == ["b.jpg"] and bad_data.num_skipped == 1
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"images": 3}, "faces.json: expected an object with lists `images` and `annotations` of objects"),
+        ({"images": [{"id": 1}]}, "faces.json: image 0: expected `id` and `file_name`. Received: {'id': 1}"),
+        (
+            {"categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]},
+            "faces.json: expected a category named 'face' among several. Received: ['cat', 'dog']",
+        ),
+        (
+            {"annotations": [{"id": 4, "image_id": 1, "category_id": 2, "bbox": [1, 2, 3, 4]}]},
+            "faces.json: annotation 4: expected the `image_id` of one of the images. Received: 1",
+        ),
+    ],
+)
+def test_coco_that_is_none(tmp_path, changes, message):
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        coco.read(_write(tmp_path, {**_COCO, **changes}))
+
+
+def test_coco_that_is_no_json(tmp_path):
+    (tmp_path / "faces.json").write_text('{"images": [],\n oops}')
+    with pytest.raises(ValueError, match="^faces.json:2: expected JSON. Received: "):
+        coco.read(str(tmp_path / "faces.json"))

@@ -1,79 +1,19 @@
 import json
 import os
 import re
-import subprocess
-import sys
-import zlib
 
 import numpy as np
 import PIL.Image
 import pytest
 import tensorflow as tf
 
-from data_pipeline import coco, dataset, example, image_check, shard, source, wider_face
-from data_pipeline import record as record_lib
+from data_pipeline import dataset, example, image_check, shard, source, wider_face
 from keras_retinaface import config as config_lib
-from tests import pictures
-
-
-def _command(module, root, *flags):
-    return subprocess.run(
-        [sys.executable, "-m", f"data_pipeline.{module}", *flags], cwd=root, capture_output=True, text=True, timeout=300
-    )
-
-
-def _parsed(opened):
-    samples = [opened.parse(item) for _, item in opened.in_order(1, 0)]
-    return {sample["image_name"].numpy().decode(): {k: v.numpy() for k, v in sample.items()} for sample in samples}
-
-
-def _assert_equal(samples, others):
-    assert samples.keys() == others.keys() and samples
-    for name, sample in samples.items():
-        for key, value in sample.items():
-            np.testing.assert_array_equal(value, others[name][key], err_msg=f"{name} {key}")
-
-
-def _copy(folder, tmp_path):
-    for path in folder.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    return tmp_path
-
-
-@pytest.mark.slow
-def test_tfrecords_by_the_command_hold_what_the_files_do(folder, tmp_path, request):
-    output = str(tmp_path / "new" / "train")
-    flags = [f"--images={folder}", f"--annotations={folder / 'label.txt'}", f"--output={output}", "--num_shards=3"]
-    done = _command("build_tfrecords", request.config.rootpath, *flags)
-    assert done.returncode == 0, done.stderr
-    assert "wrote 7 images" in done.stderr and "7/7" in done.stderr
-    paths = [shard.name(output, index, 3) for index in range(3)]
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [path.rsplit("/", 1)[1] for path in paths]
-    assert [shard.find_runs(path, record_lib.BadData()) for path in paths] == [
-        [shard.Run(count)] for count in (3, 2, 2)
-    ]
-    opened = source.open(None, output + "-*")
-    assert isinstance(opened, source.ShardSource) and opened.num_records == 7
-    _assert_equal(_parsed(opened), _parsed(source.open(str(folder), str(folder / "label.txt"))))
-
-
-@pytest.mark.slow
-def test_a_truncated_jpeg_stops_the_command_by_name(folder, tmp_path, request):
-    _copy(folder, tmp_path)
-    broken = tmp_path / "2.jpg"
-    broken.write_bytes(broken.read_bytes()[:-200])
-    flags = [f"--images={tmp_path}", f"--annotations={tmp_path / 'label.txt'}", f"--output={tmp_path / 'train'}"]
-    done = _command("build_tfrecords", request.config.rootpath, *flags)
-    assert done.returncode == 1
-    line = 1 + (tmp_path / "label.txt").read_text().splitlines().index("# 2.jpg")
-    assert (
-        f"label.txt:{line}: {broken}: expected a whole image. Received: '{broken.stat().st_size} bytes: " in done.stderr
-    )
-    assert not list(tmp_path.glob("train*"))
+from tests import pictures, pipeline_runs
 
 
 def test_bad_images_are_named_or_skipped(folder, tmp_path):
-    _copy(folder, tmp_path)
+    pipeline_runs.copy(folder, tmp_path)
     (tmp_path / "0.jpg").unlink()
     (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:-40])
     (tmp_path / "2.jpg").write_bytes(b"")
@@ -88,21 +28,13 @@ def test_bad_images_are_named_or_skipped(folder, tmp_path):
     with pytest.raises(ValueError, match=r"label.txt:1: .*0.jpg: expected a whole image. Received: 'no such file'"):
         source.open(str(tmp_path), str(tmp_path / "label.txt"))
     opened = source.open(str(tmp_path), str(tmp_path / "label.txt"), on_bad_data="skip")
-    assert sorted(_parsed(opened)) == ["3.png", "5.png"]
-
-
-def test_a_camera_jpeg_with_two_pictures_is_read(tmp_path):
-    image = PIL.Image.new("RGB", (16, 12), (200, 10, 10))
-    image.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[image])
-    size, fault = image_check.inspect(str(tmp_path / "a.jpg"))
-    assert fault == "" and tuple(size) == (16, 12)
-    assert tf.io.decode_jpeg((tmp_path / "a.jpg").read_bytes()).shape == (12, 16, 3)
+    assert sorted(pipeline_runs.parsed(opened)) == ["3.png", "5.png"]
 
 
 def test_faces_outside_their_image_are_ignored(tmp_path):
     PIL.Image.new("RGB", (50, 40)).save(tmp_path / "a.png")
     (tmp_path / "label.txt").write_text("# a.png\n45 35 20 20\n50 3 9 9\n-9 0 9 9\n3 40 9 9\n4 4 0 3\n")
-    sample = _parsed(source.open(str(tmp_path), str(tmp_path / "label.txt")))["a.png"]
+    sample = pipeline_runs.parsed(source.open(str(tmp_path), str(tmp_path / "label.txt")))["a.png"]
     np.testing.assert_array_equal(sample["is_ignored"], [False, True, True, True, True])
 
 
@@ -112,9 +44,9 @@ def test_two_files_are_joined(folder, tmp_path):
     (tmp_path / "boxes.txt").write_text("\n".join(boxes))
     whole = source.open(str(folder), str(folder / "label.txt"))
     bare = source.open(str(folder), str(tmp_path / "boxes.txt"))
-    assert not any(sample["landmark_visible"].any() for sample in _parsed(bare).values())
+    assert not any(sample["landmark_visible"].any() for sample in pipeline_runs.parsed(bare).values())
     joined = source.open(str(folder), str(tmp_path / "boxes.txt"), landmarks=str(folder / "label.txt"))
-    _assert_equal(_parsed(joined), _parsed(whole))
+    pipeline_runs.assert_equal(pipeline_runs.parsed(joined), pipeline_runs.parsed(whole))
 
 
 def test_a_cut_shard_is_named_or_used_up_to_the_cut(folder, tmp_path):
@@ -128,7 +60,7 @@ def test_a_cut_shard_is_named_or_used_up_to_the_cut(folder, tmp_path):
     with pytest.raises(ValueError, match=re.escape(f"{path}: record 2: expected ")):
         source.open(None, path)
     opened = source.open(None, path, on_bad_data="skip")
-    assert opened.num_records == 2 and sorted(_parsed(opened)) == ["0.jpg", "1.png"]
+    assert opened.num_records == 2 and sorted(pipeline_runs.parsed(opened)) == ["0.jpg", "1.png"]
 
 
 def test_a_damaged_record_is_named_or_the_ones_behind_it_used(folder, tmp_path):
@@ -137,7 +69,7 @@ def test_a_damaged_record_is_named_or_the_ones_behind_it_used(folder, tmp_path):
     with tf.io.TFRecordWriter(path) as writer:
         for record in records:
             writer.write(example.serialize(record, (folder / record.image).read_bytes()))
-    whole = _parsed(source.open(None, path))
+    whole = pipeline_runs.parsed(source.open(None, path))
     content = bytearray((tmp_path / os.path.basename(path)).read_bytes())
     content[content.index((folder / "1.png").read_bytes()) + 500] ^= 4
     (tmp_path / os.path.basename(path)).write_bytes(content)
@@ -145,7 +77,9 @@ def test_a_damaged_record_is_named_or_the_ones_behind_it_used(folder, tmp_path):
         source.open(None, path)
     opened = source.open(None, path, on_bad_data="skip")
     assert opened.num_records == 3 and opened.bad_data.num_skipped == 1
-    _assert_equal(_parsed(opened), {name: whole[name] for name in ("0.jpg", "2.jpg", "3.png")})
+    pipeline_runs.assert_equal(
+        pipeline_runs.parsed(opened), {name: whole[name] for name in ("0.jpg", "2.jpg", "3.png")}
+    )
     shuffled = [opened.parse(item)["image_name"].numpy().decode() for _, item in opened.shuffled(0, 2, 1, 0).take(7)]
     assert sorted(shuffled[1:4]) == sorted(shuffled[4:]) == ["0.jpg", "2.jpg", "3.png"]
 
@@ -156,8 +90,9 @@ def test_sizes_that_annotations_say_are_those_of_the_upright_image(tmp_path):
     annotation = {"id": 1, "image_id": 7, "bbox": [1, 2, 3, 4]}
 
     def read(**size):
-        path = _coco(tmp_path, images=[{**image, **size}], annotations=[annotation], categories=[])
-        return source.open(str(tmp_path), path)
+        content = {"images": [{**image, **size}], "annotations": [annotation], "categories": []}
+        (tmp_path / "faces.json").write_text(json.dumps(content))
+        return source.open(str(tmp_path), str(tmp_path / "faces.json"))
 
     assert read().num_records == read(width=50, height=40).num_records == 1
     before = r"faces.json: image 7: .*a.jpg: expected an image of {} pixels as annotated. Received: '50 x 40"
@@ -167,14 +102,6 @@ def test_sizes_that_annotations_say_are_those_of_the_upright_image(tmp_path):
         read(width=40, height=50)
     with pytest.raises(ValueError, match=before.format("51 x 40") + "'"):
         read(width=51, height=40)
-
-
-def test_an_image_past_the_limit_is_a_fault(tmp_path):
-    content = bytearray(pictures.encode(pictures.noise()))
-    content[16:24] = (20_000).to_bytes(4, "big") * 2
-    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
-    (tmp_path / "a.png").write_bytes(content)
-    assert "400000000 pixels" in image_check.inspect(str(tmp_path / "a.png"))[1]
 
 
 def test_tensorflow_datasets_wider_face(folder, tmp_path):
@@ -199,7 +126,7 @@ def test_tensorflow_datasets_wider_face(folder, tmp_path):
                 "faces/invalid": feature(invalid, "int64"),
             }
             writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
-    samples = _parsed(source.open(None, str(tmp_path)))
+    samples = pipeline_runs.parsed(source.open(None, str(tmp_path)))
     expected = np.array([[0.5, 0.25, 1, 0.5], [0, 0, 0.2, 0.1]]) * [width, height, width, height]
     np.testing.assert_allclose(samples["a.jpg"]["boxes"], expected, rtol=1e-5)
     np.testing.assert_array_equal(samples["a.jpg"]["is_ignored"], [False, True])
@@ -220,107 +147,6 @@ def test_records_of_another_kind_and_nothing_at_all(folder, tmp_path):
         source.open(None, str(folder / "label.txt"))
     with pytest.raises(ValueError, match="`landmarks` must be joined when TFRecords are built"):
         source.open(None, path, landmarks="label.txt")
-
-
-_COCO = {
-    "images": [{"id": 7, "file_name": "a.jpg"}, {"id": 8, "file_name": "b.jpg"}],
-    "categories": [{"id": 1, "name": "person"}, {"id": 2, "name": "Face"}],
-    "annotations": [
-        {
-            "id": 1,
-            "image_id": 7,
-            "category_id": 2,
-            "bbox": [1, 2, 3, 4],
-            "keypoints": [5, 6, 2, 0, 0, 0] + [9, 9, 1] * 3,
-        },
-        {"id": 2, "image_id": 7, "category_id": 1, "bbox": [0, 0, 90, 90]},
-        {"id": 3, "image_id": 7, "category_id": 2, "bbox": [1, 2, 3, 4], "iscrowd": 1, "keypoints": [1, 2, 2] * 17},
-    ],
-}
-
-
-def _coco(tmp_path, **changes):
-    (tmp_path / "faces.json").write_text(json.dumps({**_COCO, **changes}))
-    return str(tmp_path / "faces.json")
-
-
-def test_coco_worked_example(tmp_path):
-    first, empty = coco.read(_coco(tmp_path))
-    np.testing.assert_array_equal(first.boxes, [[1, 2, 4, 6]] * 2)
-    np.testing.assert_array_equal(first.is_ignored, [False, True])
-    np.testing.assert_array_equal(first.landmark_visible, [[True, False, True, True, True], [False] * 5])
-    np.testing.assert_array_equal(first.landmarks[0], [[5, 6], [0, 0], [9, 9], [9, 9], [9, 9]])
-    assert (empty.image, empty.num_faces) == ("b.jpg", 0)
-
-
-@pytest.mark.parametrize(
-    "annotation, message",
-    [
-        ({"bbox": [1, 2, 3]}, "faces.json: annotation 9: expected `bbox` of 4 and `keypoints` of finite numbers. "),
-        ({"bbox": [1, 2, float("nan"), 4]}, "faces.json: annotation 9: expected `bbox` of 4"),
-        ({"bbox": "1 2 3 4"}, "faces.json: annotation 9: expected `bbox` of 4"),
-    ],
-)
-def test_coco_faults_cost_their_image(tmp_path, annotation, message):
-    faulty = {"id": 9, "image_id": 7, "category_id": 2, **annotation}
-    path = _coco(tmp_path, annotations=[*_COCO["annotations"], faulty])
-    with pytest.raises(ValueError, match="^" + re.escape(message)):
-        coco.read(path)
-    bad_data = record_lib.BadData("skip")
-    assert [record.image for record in coco.read(path, bad_data)] == ["b.jpg"] and bad_data.num_skipped == 1
-
-
-@pytest.mark.parametrize(
-    "changes, message",
-    [
-        ({"images": 3}, "faces.json: expected an object with lists `images` and `annotations` of objects"),
-        ({"images": [{"id": 1}]}, "faces.json: image 0: expected `id` and `file_name`. Received: {'id': 1}"),
-        (
-            {"categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]},
-            "faces.json: expected a category named 'face' among several. Received: ['cat', 'dog']",
-        ),
-        (
-            {"annotations": [{"id": 4, "image_id": 1, "category_id": 2, "bbox": [1, 2, 3, 4]}]},
-            "faces.json: annotation 4: expected the `image_id` of one of the images. Received: 1",
-        ),
-    ],
-)
-def test_coco_that_is_none(tmp_path, changes, message):
-    with pytest.raises(ValueError, match="^" + re.escape(message)):
-        coco.read(_coco(tmp_path, **changes))
-
-
-def test_coco_that_is_no_json(tmp_path):
-    (tmp_path / "faces.json").write_text('{"images": [],\n oops}')
-    with pytest.raises(ValueError, match="^faces.json:2: expected JSON. Received: "):
-        coco.read(str(tmp_path / "faces.json"))
-
-
-@pytest.mark.slow
-def test_view_writes_pictures(folder, tmp_path, request):
-    flags = [f"--images={folder}", f"--annotations={folder / 'label.txt'}", f"--output={tmp_path / 'out'}"]
-    done = _command(
-        "view",
-        request.config.rootpath,
-        *flags,
-        "--set=zoom_out_probability=0",
-        "--num=4",
-        "--panel=96",
-    )
-    assert done.returncode == 0, done.stderr
-    pictures = sorted((tmp_path / "out").iterdir())
-    assert [path.name for path in pictures] == [f"sample_00{index}.png" for index in range(4)]
-    drawn = []
-    for path in pictures:
-        with PIL.Image.open(path) as file:
-            image = np.asarray(file).astype(int)
-        assert image.shape[0] == 96 and image.shape[1] % 96 == 0
-        # Boxes are green on the first panel, anchors orange on the others; a crop may have lost all its faces.
-        has_box = (np.abs(image[:, :96] - [0, 220, 0]).sum(-1) < 90).any()
-        has_anchor = (np.abs(image[:, 96:] - [255, 150, 0]).sum(-1) < 60).any()
-        drawn.append((has_box, has_anchor, image.shape[1] > 96))
-    assert all(has_box or not has_anchor for has_box, has_anchor, _ in drawn)
-    assert all(has_anchor == has_panel for _, has_anchor, has_panel in drawn) and sum(row[1] for row in drawn) >= 2
 
 
 def test_the_order_of_shards_is_the_seeds_alone(folder, tmp_path):
