@@ -1,11 +1,9 @@
-import io
 import os
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from keras_retinaface.media import image_file, image_metadata
+from keras_retinaface.media import image_file
 from tests import pictures
 
 
@@ -36,35 +34,3 @@ def test_headers_are_refused_and_let_through_as_pixels_are(tmp_path):
         with pytest.raises(image_file.ImageError) as by_header:
             image_file.read_header(tmp_path / name, tmp_path / name)
         assert str(by_header.value) == str(by_pixels.value)
-
-
-def test_the_header_of_a_png_takes_none_of_its_pixels(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    rng = np.random.default_rng(0)
-    picture = Image.fromarray(rng.integers(0, 256, (300, 400, 3), dtype=np.uint8))
-    for name, options in {"plain": {}, "turned": {"exif": exif}}.items():
-        picture.save(tmp_path / name, "PNG", **options)
-        content = (tmp_path / name).read_bytes()
-
-        class Counting(io.BytesIO):
-            taken = 0
-
-            def read(self, *arguments):
-                found = super().read(*arguments)
-                Counting.taken += len(found)
-                return found
-
-        assert image_metadata.has_png_orientation(Counting(content)) == (name == "turned")
-        assert Counting.taken < 1000 < len(content)
-
-
-def test_links_to_nothing_are_found_so_that_they_are_told(tmp_path):
-    for name, target in {"dangling.png": "absent.png", "loop.png": "loop.png", "notes.txt": "absent.txt"}.items():
-        (tmp_path / name).symlink_to(target)
-    os.mkfifo(tmp_path / "pipe.png")
-    found = image_file.find(str(tmp_path))
-    assert found == [str(tmp_path / "dangling.png"), str(tmp_path / "loop.png")] and image_file.find("") == []
-    for path in found:
-        with pytest.raises(image_file.ImageError, match="no such file"):
-            image_file.read(path)

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image
 
-from keras_retinaface import pixel_limit
 from keras_retinaface.media import image_file, image_metadata
 
 
@@ -25,19 +24,6 @@ def test_grey_alpha_and_palette_become_rgb(tmp_path):
         path = tmp_path / f"{mode}.png"
         grey.convert(mode).save(path)
         np.testing.assert_array_equal(image_file.read(path), np.repeat(_grey_ramp()[..., None], 3, -1))
-
-
-def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
-    path = tmp_path / "deep.png"
-    Image.fromarray(np.array([[0, 257, 32896, 65535]], np.uint16)).save(path)
-    np.testing.assert_array_equal(image_file.read(path)[0, :, 0], [0, 1, 128, 255])
-
-
-def test_cmyk_is_converted(tmp_path):
-    path = tmp_path / "print.jpg"
-    Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(path)  # magenta and yellow ink: red
-    red = image_file.read(path)[8, 8].astype(int)
-    assert red[0] > 200 and red[1] < 60 and red[2] < 60
 
 
 def _corner():
@@ -168,13 +154,6 @@ def test_heic_names_the_package_that_it_needs(tmp_path, monkeypatch):
         image_file.read(tmp_path / "a.heic")
 
 
-def test_the_limit_goes_by_the_size_of_the_file():
-    assert pixel_limit.of_file(21_550) == 2**25 < 13_300**2  # a black PNG
-    assert pixel_limit.of_file(15_000_000) == 2**28 > 200e6  # a phone's largest photo
-    assert pixel_limit.of_file(300_000) == 256 * 300_000
-    assert pixel_limit.of_file(1, 10**9) == 10**9
-
-
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif", "tif", "bmp", "jp2", "avif", "pbm"])
 def test_too_many_pixels_are_refused_before_memory_is_taken(tmp_path, suffix, monkeypatch):
     path = tmp_path / f"bomb.{suffix}"
@@ -251,77 +230,11 @@ def test_a_truncated_photo_is_named(tmp_path, photos):
         image_file.read(path)
 
 
-def test_float_pixels_are_refused(tmp_path):
-    path = tmp_path / "float.tiff"
-    Image.fromarray(np.zeros((4, 4), np.float32)).save(path)
-    with pytest.raises(image_file.ImageError, match="floating-point pixels"):
-        image_file.read(path)
-
-
-def test_find_takes_folders_globs_and_names(tmp_path):
-    for name in ("b.png", "sub/a.JPG", "notes.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    in_folder = [p[len(str(tmp_path)) + 1 :] for p in image_file.find(str(tmp_path))]
-    assert in_folder == ["b.png", "sub/a.JPG"]
-    assert image_file.find(f"{tmp_path}/**/*.JPG") == [str(tmp_path / "sub" / "a.JPG")]
-    assert image_file.find(f"{tmp_path}/missing.png") == [f"{tmp_path}/missing.png"]
-
-
 def test_write_leaves_one_whole_file(tmp_path):
     image = np.repeat(_grey_ramp()[..., None], 3, -1)
     image_file.write(tmp_path / "out.png", image)
     np.testing.assert_array_equal(image_file.read(tmp_path / "out.png"), image)
     assert [p.name for p in tmp_path.iterdir()] == ["out.png"]
-
-
-def test_an_existing_name_comes_before_a_glob(tmp_path):
-    for name in (
-        "album[2020]/a.png",
-        "album[2020]/b?.png",
-        "album2/c.png",
-        "photo[1].png",
-        "photo1.png",
-        "x/[y]/d.png",
-    ):
-        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
-        (tmp_path / name).touch()
-
-    def find(pattern):
-        return [path[len(str(tmp_path)) + 1 :] for path in image_file.find(f"{tmp_path}/{pattern}")]
-
-    assert find("photo[1].png") == ["photo[1].png"]
-    assert find("album[2020]") == find("album[2020]/*.png") == ["album[2020]/a.png", "album[2020]/b?.png"]
-    assert find("album[2020]/b?.png") == ["album[2020]/b?.png"]
-    assert find("*/[y]/*.png") == find("**/[y]/*") == ["x/[y]/d.png"]
-    assert find("album[0-9]/*.png") == ["album2/c.png"]
-    assert find("**/*.png") == find("**") == find("")
-    assert find("none[0-9].png") == []
-
-
-def test_a_name_keeps_its_spelling(tmp_path, monkeypatch):
-    (tmp_path / "a.png").touch()
-    monkeypatch.chdir(tmp_path)
-    assert image_file.find("./*.png") == ["./a.png"] and image_file.find("*.png") == image_file.find("**") == ["a.png"]
-
-
-def test_a_folder_names_and_counts_the_pictures_that_it_passes_over(tmp_path, caplog):
-    for name in ("no suffix", "other.bin", "unknown.jpg_large"):
-        Image.fromarray(_corner()).save(tmp_path / name, "PNG")
-    for name in ("a.CR2", "b.psd", "c.svg", "d.jxl", "notes.txt", "weights.npz", "._a.jpg"):
-        (tmp_path / name).write_bytes(b"PK")
-    taken = [str(tmp_path / name) for name in ("no suffix", "other.bin", "unknown.jpg_large")]
-    assert image_file.find(str(tmp_path)) == taken
-    (record,) = caplog.records
-    named = ", ".join(str(tmp_path / name) for name in ("a.CR2", "b.psd", "c.svg"))
-    assert f"{tmp_path}: passing over pictures for their format, 4 in all: {named}, ..." in record.getMessage()
-
-
-def test_heic_without_its_package_is_passed_over_aloud(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    (tmp_path / "a.heic").touch()
-    assert image_file.find(str(tmp_path)) == []
-    assert "a.heic (HEIC needs one more package: pip install pillow-heif)" in caplog.text
 
 
 @pytest.mark.parametrize(
