@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests import conftest
+from tools import rooms
 
 _LIBRARY = "keras_retinaface"
 _EVERYTHING = "*"
@@ -75,71 +76,41 @@ _TESTED_IN = {
     "cli.train": "tests/survival_test.py",
     "evaluation.dlib_xml": "tests/keras_retinaface/evaluation/annotation_test.py",
     "evaluation.overlap": "tests/keras_retinaface/evaluation/coco_test.py",
-    "export.int8": "tests/keras_retinaface/export/tflite_test.py",
     "export.onnx_decoding": "tests/keras_retinaface/export/onnx_test.py",
     "export.onnx_graph": "tests/keras_retinaface/export/onnx_test.py",
     "export.onnx_layers": "tests/keras_retinaface/export/onnx_test.py",
-    "inference.fork": "tests/keras_retinaface/export/tflite_test.py",
-    "inference.onnx_check": "tests/keras_retinaface/inference/onnx_runtime_test.py",
-    "inference.runtime": "tests/keras_retinaface/export/tflite_test.py",
-    "layers.backbone": "tests/keras_retinaface/weights/imagenet_test.py",
-    "layers.context": "tests/keras_retinaface/network/paper_model_test.py",
-    "layers.convolution": "tests/keras_retinaface/layers/layer_name_test.py",
-    "layers.head": "tests/keras_retinaface/layers/layer_name_test.py",
     "layers.mobilenet_v2": "tests/keras_retinaface/weights/imagenet_test.py",
-    "layers.pyramid": "tests/conformance_test.py",
     "layers.resnet": "tests/keras_retinaface/weights/imagenet_test.py",
-    "layers.resnet_v2": "tests/keras_retinaface/weights/imports_networks_test.py",
+    "layers.resnet_v2": "tests/keras_retinaface/weights/imports_pytorch_test.py",
     "media.libtiff": "tests/keras_retinaface/media/image_file_header_test.py",
     "mesh.drawing": "tests/keras_retinaface/cli/detect_test.py",
-    "network.accumulation": "tests/keras_retinaface/network/model_test.py",
-    "network.cost": "tests/keras_retinaface/network/paper_model_test.py",
-    "network.objective": "tests/keras_retinaface/network/model_test.py",
     "network.recompute": "tests/keras_retinaface/network/paper_model_test.py",
-    "weights.imports_insightface": "tests/keras_retinaface/weights/imports_networks_test.py",
-    "weights.imports_onnx": "tests/keras_retinaface/weights/imports_test.py",
-    "weights.imports_pytorch": "tests/keras_retinaface/weights/imports_networks_test.py",
-    "weights.torch_name": "tests/keras_retinaface/weights/imports_networks_test.py",
 }
 
 
 @functools.cache
 def _modules():
-    """Returns the path of every module of the library and the pipeline, by dotted name."""
-    found = {}
-    for folder in (_LIBRARY, "data_pipeline"):
-        for path in sorted((conftest.ROOT / folder).rglob("*.py")):
-            parts = path.relative_to(conftest.ROOT).with_suffix("").parts
-            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+    """Returns the text of every module of the library and the pipeline, by dotted name."""
+    return rooms.sources()
+
+
+@functools.cache
+def _tree(name):
+    return ast.parse(_modules()[name])
 
 
 @functools.cache
 def _imports(name):
     """Returns the modules of ours that a module imports, each with whether it does so inside a function only."""
-    tree = ast.parse(_modules()[name].read_text(encoding="utf-8"))
-    at_top = {id(node) for statement in tree.body for node in _outside_functions(statement)}
-    found = {}
-    for node in ast.walk(tree):
-        targets = []
-        if isinstance(node, ast.Import):
-            targets = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{name}: imports are absolute"
-            targets = [f"{node.module}.{alias.name}" for alias in node.names]
-        for target in targets:
-            while target not in _modules() and "." in target:
-                target = target.rpartition(".")[0]
-            if target in _modules():
-                found[target] = found.get(target, True) and id(node) not in at_top
-    return found
+    levels = {node.level for node in ast.walk(_tree(name)) if isinstance(node, ast.ImportFrom)}
+    assert levels <= {0}, f"{name}: imports are absolute"
+    return rooms.imports(_tree(name), _modules())
 
 
-def _outside_functions(node):
-    if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-        yield node
-        for child in ast.iter_child_nodes(node):
-            yield from _outside_functions(child)
+def _path(name):
+    """Returns the file of a module."""
+    path = conftest.ROOT.joinpath(*name.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 def _is_in(name, row):
@@ -216,36 +187,36 @@ for name in {[_LIBRARY, *wanted]}:
 
 
 def test_flags_and_print_stay_in_commands():
-    for name, path in _modules().items():
-        text = path.read_text(encoding="utf-8")
+    for name, text in _modules().items():
         if _is_in(_short(name), "cli") or _short(name) == "program" or '__name__ == "__main__"' in text:
             continue
-        tree = ast.parse(text)
-        calls = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and hasattr(node.func, "id")}
-        assert "print" not in calls, path
-        assert "from absl import flags" not in text and "flags.DEFINE" not in text, path
+        nodes = ast.walk(_tree(name))
+        calls = {node.func.id for node in nodes if isinstance(node, ast.Call) and hasattr(node.func, "id")}
+        assert "print" not in calls, name
+        assert "from absl import flags" not in text and "flags.DEFINE" not in text, name
+
+
+def _everything():
+    """Returns the path of every Python file of the project, tests, tools and examples too."""
+    folders = (*rooms.PACKAGES, "tests", "tools", "benchmarks", "examples")
+    return [*conftest.ROOT.glob("*.py"), *(path for name in folders for path in (conftest.ROOT / name).rglob("*.py"))]
 
 
 def test_no_file_is_longer_than_one_reads_at_a_sitting():
-    lengths = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in _modules().items()}
-    assert not {name: length for name, length in lengths.items() if length > 350}
+    lengths = {str(path): len(path.read_text(encoding="utf-8").splitlines()) for path in _everything()}
+    assert len(lengths) > 300
+    assert not {path: length for path, length in lengths.items() if length > 350}
 
 
 def test_no_body_is_longer_than_a_page():
-    found = {}
-    for name, path in _modules().items():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
-                length = node.end_lineno - first.lineno + 1
-                if length > 60:
-                    found[f"{name}.{node.name}"] = length
-    assert not found
+    found = {str(path): rooms.bodies(ast.parse(path.read_text(encoding="utf-8"))) for path in _everything()}
+    assert not {f"{path}: {name}": n for path, named in found.items() for name, n in named.items() if n > 60}
 
 
 def test_every_file_has_its_tests_where_one_looks_for_them():
     missing, stale = [], []
-    for name, path in _modules().items():
+    for name in _modules():
+        path = _path(name)
         own = conftest.ROOT / "tests" / path.relative_to(conftest.ROOT).with_name(f"{path.stem}_test.py")
         told = _TESTED_IN.get(_short(name) or name)
         if path.stem == "__init__" and told is None:

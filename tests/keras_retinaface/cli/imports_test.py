@@ -7,7 +7,7 @@ import numpy as np
 from keras_retinaface import config as config_lib
 from keras_retinaface.inference import runtime
 from tests import conftest
-from tests.keras_retinaface.weights import imports_networks_test as networks
+from tests.keras_retinaface.weights import imports_pytorch_test as networks
 
 
 def _run(*arguments):

@@ -1,7 +1,6 @@
 """The same faces from Keras, from a `.tflite` file, and from LiteRT without TensorFlow."""
 
 import json
-import os
 import pickle
 import subprocess
 import sys
@@ -14,8 +13,6 @@ from keras_retinaface import config as config_lib
 from keras_retinaface.export import parity, tflite
 from keras_retinaface.formats import tflite_file
 from keras_retinaface.inference import detector, runtime
-from keras_retinaface.media import image_file
-from keras_retinaface.network import model as model_lib
 
 DETECTION = config_lib.Detection()
 
@@ -61,38 +58,6 @@ def test_threads_find_what_one_finds(tflite_path, images, num_threads, monkeypat
         found = list(threads.map(found_by.detect, images * 12))
     assert [_numbers(faces) for faces in found] == serial * 12
     assert 1 < len(found_by._runtime._pool._made) <= 8
-
-
-_FORKED = """
-import os, sys
-from keras_retinaface.inference import detector
-from keras_retinaface.media import image_file
-
-found_by = detector.Detector(sys.argv[1], num_threads=2)
-image = image_file.read(sys.argv[2])
-assert len(found_by.detect(image)) == 1
-child = os.fork()
-if not child:
-    try:
-        print(len(found_by.detect(image)), flush=True)
-    except RuntimeError as error:
-        print(error, flush=True)
-    sys.exit(0)
-_, status = os.waitpid(child, 0)
-assert status == 0 and len(found_by.detect(image)) == 1
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-@pytest.mark.parametrize("kind", ["tflite", "keras"])
-def test_a_forked_child_detects_or_says_why_not(tflite_path, photos, kind):
-    model = str(tflite_path) if kind == "tflite" else "mobilenet025_public"  # which has no light form
-    command = [sys.executable, "-W", "ignore", "-c", _FORKED, model, str(photos / "astronaut.png")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    expected = (
-        "1" if kind == "tflite" else "TensorFlow ran in the parent before this process was forked, and would hang"
-    )
-    assert done.stdout.splitlines()[-1].startswith(expected)
 
 
 def test_a_detector_pickles_as_its_arguments(tflite_path, model, images):
@@ -160,29 +125,6 @@ def _check_is_int8_up_to_the_heads(path):
     assert (names.count("QUANTIZE"), names.count("DEQUANTIZE")) == (1, 9)
 
 
-@pytest.mark.slow
-def test_layers_stay_in_float_on_request(model, images, tmp_path):
-    from ai_edge_litert import interpreter
-
-    path = tmp_path / "mixed.tflite"
-    arguments = {"image_size": (96, 128), "quantize": "int8", "calibration_images": images}
-    tflite.write(model, path, DETECTION, float_layers=["box_P3"], **arguments)
-    bare = interpreter.Interpreter(
-        model_path=str(path), experimental_op_resolver_type=interpreter.OpResolverType.BUILTIN_REF
-    )
-    tensors = {tensor["index"]: tensor for tensor in bare.get_tensor_details()}
-    floats = [
-        tensors[op["outputs"][0]]["shape"].tolist()
-        for op in bare._get_ops_details()
-        if op["op_name"] == "CONV_2D" and tensors[op["inputs"][0]]["dtype"] is np.float32
-    ]
-    assert floats == [[1, 12, 16, 8]]
-    with pytest.raises(ValueError, match=r"`float_layers` must match layers of the network. Received: \['box_P9'\]"):
-        tflite.write(model, path, DETECTION, float_layers=["box_P9"], **arguments)
-    with pytest.raises(ValueError, match=r"must match layers of the network. Received: \['bax_\*'\], which match none"):
-        tflite.write(model, path, DETECTION, float_layers=["box_P3", "bax_*"], **arguments)
-
-
 @pytest.mark.parametrize("quantize", ["none", "int8"])
 def test_an_export_votes(model, crowd, tmp_path, quantize, check_parity):
     path = tmp_path / "voting.tflite"
@@ -217,14 +159,3 @@ def test_wrong_arguments_are_named(model, tmp_path):
     with pytest.raises(ValueError, match="`calibration_images` must name at least one image"):
         tflite.write(model, tmp_path / "a", DETECTION, image_size=(64, 64), quantize="int8")
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.slow
-def test_networks_without_the_usual_float_layers_are_rounded_too(photos, tmp_path):
-    other = model_lib.RetinaFace(config_lib.Config().replace(backbone="mobilenet_v2", pyramid_channels=8))
-    image = image_file.read(photos / "astronaut.png")[:64, :64]
-    options = {"image_size": (64, 64), "calibration_images": [image], "quantize": "int8"}
-    tflite.write(other, tmp_path / "int8.tflite", DETECTION, **options)
-    assert detector.Detector(tmp_path / "int8.tflite")._runtime.image_sizes == ((64, 64),)
-    with pytest.raises(ValueError, match="`float_layers` must match layers"):
-        tflite.write(other, tmp_path / "int8.tflite", DETECTION, float_layers=["stage1_0*"], **options)

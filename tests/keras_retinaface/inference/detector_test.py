@@ -226,12 +226,6 @@ def test_wrong_options_are_named(options, message):
         detector.Detector(**options)
 
 
-def test_a_damaged_keras_file_is_named(tmp_path):
-    (tmp_path / "model.keras").write_bytes(b"damaged")
-    with pytest.raises(ValueError, match="model.keras: not a readable .keras file"):
-        runtime.load_keras(tmp_path)
-
-
 @pytest.mark.parametrize("side", [32, 64, 300, 700, 1500])
 def test_one_face_of_any_size_is_one_box(photos, side):
     image, (truth,) = image_file.read(photos / "fr_obama.jpg"), _annotated(photos, "fr_obama.jpg")

@@ -1,0 +1,23 @@
+"""Small batches for tests of the network: noise, and targets of which the first anchors are faces."""
+
+import numpy as np
+
+from keras_retinaface.geometry import anchor
+
+
+def images(*shape):
+    return np.random.default_rng(0).uniform(0, 255, (*shape, 3)).astype(np.float32)
+
+
+def targets(model, images, num_positive):
+    num_anchors = anchor.generate(images.shape[1:3], model.config.anchors.strides, model.config.anchors.sizes).shape[0]
+    batch = len(images)
+    state = np.zeros((batch, num_anchors), np.int32)
+    state[:, :num_positive] = 1
+    return {
+        "state": state,
+        "box_deltas": np.ones((batch, num_anchors, 4), np.float32),
+        "landmark_deltas": np.ones((batch, num_anchors, 5, 2), np.float32),
+        "landmark_weight": np.repeat((state == 1)[..., None], 5, -1).astype(np.float32),
+        "matched_box": np.ones((batch, num_anchors, 4), np.float32),
+    }
