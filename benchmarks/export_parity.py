@@ -30,7 +30,7 @@ _PHOTO = flags.DEFINE_string("photo", "examples/photos/solvay1927.jpg", "The pho
 
 def convert(model, image_size: tuple[int, int]) -> bytes:
     """Converts the network alone, without decoding, for one image size, to TFLite built-in ops."""
-    network = model.detector()
+    network = model.without_dense_head()
 
     @tf.function(input_signature=[tf.TensorSpec([1, *image_size, 3], tf.uint8, name="image")])
     def run(image):
@@ -53,7 +53,7 @@ def main(argv):
     content = convert(model, size)
     seconds = time.perf_counter() - start
     found = tf.lite.Interpreter(model_content=content).get_signature_runner("raw")(image=image)
-    wanted = model.detector()(image.astype(np.float32), training=False)
+    wanted = model.without_dense_head()(image.astype(np.float32), training=False)
     print(f"{'output':18}{'shape':>16}{'largest value':>15}{'max difference':>16}{'mean':>12}")
     for name, values in wanted.items():
         difference = np.abs(found[name] - values.numpy())

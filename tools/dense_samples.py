@@ -58,7 +58,7 @@ class Sampler:
         self._face = face_model.load()
         levels = [stride.bit_length() - 1 for stride in self._config.anchors.strides]
         maps = {f"P{level}": detector.get_layer(f"context_P{level}_concat").output for level in levels}
-        self._network = keras.Model(detector.input, {**detector.detector().output, **maps})
+        self._network = keras.Model(detector.input, {**detector.without_dense_head().output, **maps})
         self._mean = np.array(backbone.mean(self._config.network.backbone, self._config.network.backbone_layout))
         self._centred = detector.get_layer("subtract_mean")
         self._run = tf.function(self._outputs, input_signature=[tf.TensorSpec((1, None, None, 3), tf.float32)])

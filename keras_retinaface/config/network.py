@@ -83,7 +83,7 @@ class Network:
         use_shared_heads: one set of head convolutions for all levels, as in the paper, or one per level.
         dense: whether there is a dense head: code, camera and light of a mesh for every anchor. Detection alone does
             without it.
-        dense_channels: of the dense head's own tower on context features and image, see `layers.dense`; 0 for the
+        dense_channels: of the dense head's own tower on context features and image, see `layers.mesh_tower`; 0 for the
             paper's 1x1 convolution on context features alone.
         use_deformable: whether the 3x3 convolutions of lateral connections and context modules are deformable.
         deform_tile: output locations that a deformable convolution samples at once; less is less memory.

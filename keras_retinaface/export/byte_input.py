@@ -27,7 +27,7 @@ def fold_mean(model, image_size: tuple[int, int]) -> Callable:
     Returns:
         From uint8 `[1, height, width, 3]`, RGB, to the model's outputs, without those of a dense head.
     """
-    network = model.detector()
+    network = model.without_dense_head()
     mean = np.array(model.get_layer("subtract_mean").mean, np.float32)
     name = backbone.stem(model.config.network.backbone)
     is_padded = layer_name.padding_of(name) in {layer.name for layer in model.layers}  # at both ends

@@ -11,7 +11,7 @@ from tensorflow.lite.python import convert
 
 from keras_retinaface.layers import layer_name
 
-_HEADS = (layer_name.HEADS, layer_name.MESH_HEAD)
+_HEADS = (layer_name.HEADS, layer_name.DENSE_HEAD)
 _CALL = re.compile(r"_\d+$")
 
 

@@ -28,7 +28,7 @@ def write(graph: onnx_graph.Graph, model, image: str) -> dict[str, str]:
     Raises:
         ValueError: if a layer is of a kind that is not known here.
     """
-    network = model.detector()
+    network = model.without_dense_head()
     return _Writer(graph, network).run(network, image)
 
 

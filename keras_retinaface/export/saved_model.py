@@ -64,6 +64,6 @@ def _like(flags: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
 
 def _save(model, path: str | os.PathLike, signatures: dict) -> None:
     module = tf.Module()
-    module.model = model.detector()  # keeps the variables that the signatures capture
+    module.model = model.without_dense_head()  # keeps the variables that the signatures capture
     functions = {name: function.get_concrete_function() for name, function in signatures.items()}
     tf.saved_model.save(module, str(path), signatures=functions, options=SAVE_OPTIONS)

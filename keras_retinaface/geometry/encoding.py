@@ -40,8 +40,8 @@ def spread(
 
     def over_all(values: tf.Tensor) -> tf.Tensor:
         tail = values.shape[1:].as_list()
-        dense = tf.scatter_nd(assigned.anchors[:, None], values, [shape[0] * shape[1]] + tail)
-        return tf.reshape(dense, [shape[0], shape[1]] + tail)
+        rows = tf.scatter_nd(assigned.anchors[:, None], values, [shape[0] * shape[1]] + tail)
+        return tf.reshape(rows, [shape[0], shape[1]] + tail)
 
     return {
         "state": assigned.state,

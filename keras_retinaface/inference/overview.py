@@ -45,15 +45,15 @@ def plan(views: Sequence[view_lib.View], fit: float = 1.0) -> list[view_lib.View
         `views`, then the smaller ones; mirrored too if one of `views` is. Just `views` if they show enough.
     """
     image_size = views[0].image_size
-    scales = sorted({view.scale for view in views}, reverse=True)
-    first_added = len(scales)
-    while max(image_size) * scales[-1] * fit > ENOUGH:
-        scales.append(scales[-1] / _SHRINK)
-    if len(scales) == 1:
+    factors = sorted({view.scale for view in views}, reverse=True)
+    first_added = len(factors)
+    while max(image_size) * factors[-1] * fit > ENOUGH:
+        factors.append(factors[-1] / _SHRINK)
+    if len(factors) == 1:
         return list(views)
-    planned = [_ranged(view, scales.index(view.scale), scales, fit, has_low=False) for view in views]
-    for level in range(first_added, len(scales)):
-        view = _ranged(view_lib.whole(image_size, scales[level] * fit), level, scales, fit, has_low=True)
+    planned = [_ranged(view, factors.index(view.scale), factors, fit, has_low=False) for view in views]
+    for level in range(first_added, len(factors)):
+        view = _ranged(view_lib.whole(image_size, factors[level] * fit), level, factors, fit, has_low=True)
         planned += [view, dataclasses.replace(view, is_flipped=True)] if any(v.is_flipped for v in views) else [view]
     return planned
 
@@ -105,10 +105,10 @@ def choose(
     return chosen
 
 
-def _ranged(view, level: int, scales, fit: float, *, has_low: bool) -> view_lib.View:
+def _ranged(view, level: int, factors, fit: float, *, has_low: bool) -> view_lib.View:
     # Sizes in pixels of the image.
-    low = LARGE / (scales[level - 1] * fit) / _BAND if has_low else 0.0
-    high = LARGE / (scales[level] * fit) * _BAND if level < len(scales) - 1 else math.inf
+    low = LARGE / (factors[level - 1] * fit) / _BAND if has_low else 0.0
+    high = LARGE / (factors[level] * fit) * _BAND if level < len(factors) - 1 else math.inf
     return dataclasses.replace(view, level=level, face_sizes=(low, high))
 
 

@@ -169,7 +169,7 @@ def tiles(image_size: tuple[int, int], tile: int, overlap: int) -> list[tuple[in
 
 def views(
     image_size: tuple[int, int],
-    scales: Sequence[float],
+    factors: Sequence[float],
     *,
     flip: bool = False,
     tile: int | None = None,
@@ -178,7 +178,7 @@ def views(
 
     Args:
         image_size: (height, width), pixels.
-        scales: factors, as from `scale_of` or `pyramid`.
+        factors: from pixels of the image to pixels of the picture, as from `scale_of` or `pyramid`.
         flip: whether to look at every picture mirrored too.
         tile: largest side of a picture, pixels; what a scale makes larger is cut into tiles, and if no scale leaves the
             image whole, a view of all of it at that size is added, for the faces that no tile holds. None: no tiles.
@@ -187,16 +187,16 @@ def views(
         ValueError: if a value is out of range.
     """
     _check_image_size(image_size)
-    if not len(scales) or any(not scale > 0 for scale in scales):
-        raise ValueError(f"`scales` must be positive. Received: {list(scales)}")
+    if not len(factors) or any(not factor > 0 for factor in factors):
+        raise ValueError(f"`factors` must be positive. Received: {list(factors)}")
     if tile is not None and tile < 1:
         raise ValueError(f"`tile` must be positive. Received: tile={tile}")
     found = []
-    for scale in scales:
-        if tile is None or max(_input_size(image_size, scale)) <= tile:
-            found.append(whole(image_size, scale))
+    for factor in factors:
+        if tile is None or max(_input_size(image_size, factor)) <= tile:
+            found.append(whole(image_size, factor))
         else:
-            found.extend(_tiled(image_size, scale, tile))
+            found.extend(_tiled(image_size, factor, tile))
     if not any(view.is_whole for view in found):
         found.append(whole(image_size, tile / max(image_size)))
     if flip:
@@ -211,9 +211,9 @@ def fit(size: tuple[int, int], choice: tuple[int, int]) -> float:
 
 def best_size(size: tuple[int, int], choices: Sequence[tuple[int, int]]) -> tuple[int, int]:
     """Returns the smallest choice that takes a picture without shrinking it, or the one that shrinks it least."""
-    scales = {choice: fit(size, choice) for choice in choices}
-    roomy = [choice for choice in choices if scales[choice] >= 1]
-    return min(roomy, key=lambda choice: choice[0] * choice[1]) if roomy else max(choices, key=scales.get)
+    factors = {choice: fit(size, choice) for choice in choices}
+    roomy = [choice for choice in choices if factors[choice] >= 1]
+    return min(roomy, key=lambda choice: choice[0] * choice[1]) if roomy else max(choices, key=factors.get)
 
 
 def letterbox(image: np.ndarray, size: tuple[int, int], *, may_enlarge: bool = True) -> tuple[np.ndarray, float]:

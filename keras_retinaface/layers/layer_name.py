@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 _NORM, _RELU, _PADDING = "_bn", "_relu", "_pad"
-BACKBONE, PYRAMID, CONTEXT, HEADS, MESH_HEAD = "backbone", "pyramid", "context", "heads", "dense head"
+BACKBONE, PYRAMID, CONTEXT, HEADS, DENSE_HEAD = "backbone", "pyramid", "context", "heads", "dense head"
 # In the order of the network. Every layer of a RetinaFace is in one part only.
 _PARTS = {
     # The input, and the blocks of MobileNetV1, MobileNetV2 and the ResNets.
@@ -16,7 +16,7 @@ _PARTS = {
     PYRAMID: r"(?:lateral|upsample|add|merge|extra)_P\d",
     CONTEXT: r"context_P\d",
     HEADS: r"(?:class|box|landmark)(?:_rows)?_P\d|(?:class|box|landmark)_head|scores|box_deltas|landmark_deltas",
-    MESH_HEAD: r"dense_\w+|mesh_code",
+    DENSE_HEAD: r"dense_\w+|mesh_code",
 }
 _PATTERNS = {part: re.compile(rf"(?:{pattern})(?:_\w+)?") for part, pattern in _PARTS.items()}
 PARTS = tuple(_PARTS)

@@ -1,1 +1,1 @@
-"""The dense branch: face model, mesh decoder, renderer and photometric loss."""
+"""Meshes: face model, decoder, camera, renderer, and the loss that the dense head learns by."""

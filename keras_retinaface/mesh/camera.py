@@ -1,4 +1,4 @@
-"""Camera and light of the dense branch: what the 7 and 9 numbers mean, and the camera that five points suggest.
+"""Camera and light of a mesh: what the 7 and 9 numbers mean, and the camera that five points suggest.
 
 Needs no tensorflow-graphics, so that meshes can be had without it; tests hold it equal to that.
 """

@@ -35,7 +35,7 @@ def count(model: keras.Model, image_size: tuple[int, int]) -> dict[str, tuple[in
     for layer, num_locations in zip(convolutions, _num_locations(model, convolutions, image_size)):
         counts[layer_name.part_of(layer.name)][1] += num_locations * _multiply_adds_per_location(layer)
     if not model.config.network.dense:
-        del counts[layer_name.MESH_HEAD]
+        del counts[layer_name.DENSE_HEAD]
     return {part: (parameters, multiply_adds) for part, (parameters, multiply_adds) in counts.items()}
 
 

@@ -38,7 +38,7 @@ def make_function(
         A `tf.function` from `image` uint8 `[B, H, W, 3]`, RGB, to the dict that `decode` describes.
     """
     height, width = image_size or (None, None)
-    called = model if has_dense else model.detector()
+    called = model if has_dense else model.without_dense_head()
 
     # Nothing in it branches on a tensor in Python, and rewriting its source took most of the first face's time.
     spec = tf.TensorSpec([batch_size, height, width, 3], tf.uint8, name="image")

@@ -125,8 +125,8 @@ class RetinaFace(keras.Model):
         accumulation.train_step(self, images, targets, num_parts)
         return self.compute_metrics(images, targets, None)
 
-    def detector(self) -> keras.Model:
-        """Returns the model without its dense head, sharing the other layers: what exports and detectors run."""
+    def without_dense_head(self) -> keras.Model:
+        """Returns a model of the layers that find faces, shared with this one: what exports and detectors run."""
         if not self.config.network.dense:
             return self
         return keras.Model(self.input, {name: self.output[name] for name in head.SHAPES}, name=self.name)

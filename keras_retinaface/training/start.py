@@ -70,7 +70,7 @@ def _check_geometry(model, source, init: str) -> None:
 
 def _with_own_dense(model, values):
     """Lets a dense head start where it stands when the source has none at all."""
-    dense = [layer.name for layer in model.layers if layer_name.part_of(layer.name) == layer_name.MESH_HEAD]
+    dense = [layer.name for layer in model.layers if layer_name.part_of(layer.name) == layer_name.DENSE_HEAD]
     if any(name.split("/")[0] in dense for name in values):
         return values
     own = {name: value.numpy() for name, value in arrays.names(model).items() if name.split("/")[0] in dense}
@@ -89,4 +89,4 @@ def freeze_detector(model: keras.Model) -> None:
     if not model.config.network.dense:
         raise ValueError("`use_frozen_detector` needs a dense head: set `dense`")
     for layer in model.layers:
-        layer.trainable = layer_name.part_of(layer.name) == layer_name.MESH_HEAD
+        layer.trainable = layer_name.part_of(layer.name) == layer_name.DENSE_HEAD

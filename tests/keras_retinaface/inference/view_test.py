@@ -99,7 +99,7 @@ def test_cut_by_halves_shows_the_same_places(size):
 
 
 def test_errors_name_what_came():
-    with pytest.raises(ValueError, match=r"`scales` must be positive. Received: \[0.0\]"):
+    with pytest.raises(ValueError, match=r"`factors` must be positive. Received: \[0.0\]"):
         view_lib.views((10, 10), [0.0])
     with pytest.raises(ValueError, match=r"`overlap` must be in \[0, tile\). Received: overlap=8, tile=8"):
         view_lib.tiles((10, 10), 8, 8)

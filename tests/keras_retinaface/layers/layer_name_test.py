@@ -27,7 +27,7 @@ def test_every_layer_is_in_one_part_and_belongs_to_what_it_follows(name):
         if is_norm and not layer.name.endswith(("_before_bn", "post_bn")):  # which stand before convolutions
             convolution = layer_name.convolution_of(layer.name)
             assert model.get_layer(convolution).output is layer.input and layer_name.norm_of(convolution) == layer.name
-    assert set(parts) == set(layer_name.PARTS) - ({layer_name.MESH_HEAD} if not model.config.network.dense else set())
+    assert set(parts) == set(layer_name.PARTS) - ({layer_name.DENSE_HEAD} if not model.config.network.dense else set())
     stage = f"C{min(5, max(model.config.anchors.strides).bit_length() - 1)}"
     assert {layer.name for layer in backbone.layers_up_to(model, stage)} == parts[layer_name.BACKBONE]
     # The outputs stand in the head that computes them.

@@ -120,9 +120,9 @@ def test_frozen_detector_learns_faces_and_nothing_else(model, batch):
 
 
 def test_detector_and_exports_hold_nothing_of_it(model, batch):
-    names = {layer.name for layer in model.detector().layers}
+    names = {layer.name for layer in model.without_dense_head().layers}
     assert not any(name.startswith("dense_") or name == "mesh_code" for name in names)
-    assert not any("dense" in weight.name or "mesh" in weight.name for weight in model.detector().weights)
+    assert not any("dense" in weight.name or "mesh" in weight.name for weight in model.without_dense_head().weights)
     serve = decoding.make_function(model, config_lib.Detection(), None).get_concrete_function()
     assert not any("dense_" in variable.name for variable in serve.variables)
     # The decoder is nobody's weight: neither saved nor counted.
@@ -130,7 +130,7 @@ def test_detector_and_exports_hold_nothing_of_it(model, batch):
     shapes = {weight.shape for weight in model.weights}
     assert model.objective._photometric.decoder.dense.kernel.shape not in shapes
     num_weights = sum(layer.count_params() for layer in model.layers if not layer.name.startswith("dense_"))
-    assert model.detector().count_params() == num_weights
+    assert model.without_dense_head().count_params() == num_weights
 
 
 def test_a_detector_with_a_dense_head_serves_the_graph_of_one_without():
