@@ -139,6 +139,8 @@ def make_samples(
         that cannot be decoded raises with its name or, where bad data is skipped, another one takes its place (in
         validation: none), and the source's `bad_data` takes note.
     """
+    # A position counts samples from the start of the training; the order and each sample's seed hang on nothing else. A
+    # sample's `fault` says why its image could not be decoded, and is empty where it could.
     if not 0 <= worker < num_workers:
         raise ValueError(f"`worker` must be in [0, num_workers). Received: worker={worker}, num_workers={num_workers}")
     if training:

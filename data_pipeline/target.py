@@ -21,7 +21,7 @@ def make(
         anchors: the design and who assigns.
 
     Returns:
-        As `encode`, or with `assignment` "dynamic" what `keras_retinaface.assignment.encode` takes: `faces` float32
+        As `encode`, or with `assignment` "dynamic" what `network.assignment.encode` takes: `faces` float32
         `[B, N, 4]`, xyxy, pixels, `face_landmarks` float32 `[B, N, 5, 2]`, `landmark_visible` bool `[B, N, 5]`,
         `is_ignored` bool `[B, N]` and `num_faces` int32 `[B]`.
     """

@@ -17,7 +17,7 @@ class Anchors:
         variances: divisors of the encoded (centre, size) offsets; (1, 1) is plain Fast R-CNN. Landmark offsets use the
             first.
         assignment: who gives anchors to faces: the "paper" by their overlaps, as the fields below say, or "dynamic",
-            the network's own outputs, see `assignment`, which reads none of them.
+            the network's own outputs, see `network.assignment`, which reads none of them.
         positive_iou: an anchor whose best face reaches more than this overlap is positive.
         negative_iou: an anchor whose best face stays under this overlap is background; between the two it is ignored.
         keep_best_anchor: whether every face also claims its best anchor, however small the overlap.

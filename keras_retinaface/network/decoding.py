@@ -72,7 +72,8 @@ def decode(
         `count` int32 `[B]`; N is `max_faces`, entries past `count` are zero. With `mesh_code` also `dense`, float32
         `[B, N, 148]`: the anchor (xyxy, pixels) and its row of the dense head, what `reconstruction` makes meshes of.
     """
-    # A product, because TFLite cuts single columns out of a tensor number by number.
+    # How much more a face than background, whose sigmoid is the score. A product, because TFLite cuts single columns
+    # out of a tensor number by number.
     logits = tf.linalg.matvec(outputs["scores"], tf.constant([-1.0, 1.0]))  # [B, A]
 
     def decode_one(image_outputs):

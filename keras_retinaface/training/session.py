@@ -145,6 +145,7 @@ class Run:
         if is_chief:
             self._write_files(folder)
         val_data = self._make_validation(devices, num_validation)
+        # On one device, in full precision: where the model that trains starts, and what is saved and returned.
         copy = model_lib.RetinaFace(self.config) if resumed else self._make_start()
         model = self._make_model(devices, copy, steps * training.epochs, resumed)
         observers = self._make_callbacks(position, copy, settings, resumed, is_chief)
@@ -154,7 +155,7 @@ class Run:
             *(devices.num_replicas_in_sync, model.count_params()),
         )
         make_batches = functools.partial(self.data.make_batches, self.config)
-        fit(
+        _fit_from(
             model,
             lambda step: strategy_lib.distribute(devices, make_batches, training.batch_size, step),
             position,
@@ -277,27 +278,17 @@ def run(config: config_lib.Config, data: Data, workdir: str | os.PathLike, **opt
     return Run(config, data, workdir, **options).fit()
 
 
-def fit(
+def _fit_from(
     model: keras.Model,
-    make_batches: Callable,
+    make_batches: Callable[[int], tf.data.Dataset],
     position: callbacks.Position,
     *,
     epochs: int,
     observers: Sequence[keras.callbacks.Callback],
-    validation_data=None,
-    verbose: str | int = "auto",
+    validation_data,
+    verbose: str | int,
 ) -> None:
-    """Runs `model.fit` from where a training stands to its end.
-
-    Args:
-        model: compiled.
-        make_batches: from a number of steps already taken to a dataset without end.
-        position: how far the training is.
-        epochs: how many the whole training has.
-        observers: from `make_callbacks`.
-        validation_data: as for `model.fit`.
-        verbose: as for `model.fit`.
-    """
+    """Runs `model.fit` from where a training stands to its end; batches come by the number of steps already taken."""
     while position.step < epochs * position.steps_per_epoch:
         start = position.step
         epoch, num_done = divmod(start, position.steps_per_epoch)
