@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 from keras_retinaface import extras
+from keras_retinaface.bulk import pictures
 from keras_retinaface.media import image_find
 
 _LISTS, _TARS = (".txt", ".list", ".lst"), (".tar", ".tar.gz", ".tgz")
@@ -62,8 +63,10 @@ def find(pattern: str) -> Iterator[Entry]:
             yield from map(Entry, _at_address(pattern))
         else:
             yield from map(Entry, image_find.find(pattern))
-    except (OSError, tarfile.TarError) as error:
-        raise ValueError(f"--input={pattern}: cannot be read: {error}") from error
+    except ValueError:
+        raise
+    except Exception as error:  # of any kind: filesystems behind addresses raise what they like
+        raise ValueError(f"--input={pattern}: cannot be read: {pictures.reason(error)}") from error
 
 
 @contextlib.contextmanager
@@ -82,6 +85,8 @@ def open_file(path: str) -> Iterator[BinaryIO]:
             yield file
     except ImportError as error:
         raise ValueError(f"{path}: {error}") from error
+    except FileNotFoundError as error:
+        raise _not_found(error) from error
 
 
 class Reader:
@@ -93,13 +98,11 @@ class Reader:
     def read(self, entry: Entry) -> bytes:
         """Returns the bytes of an image."""
         if not entry.container:
-            with open_file(entry.path) as file:
-                return file.read()
+            return _content(entry.path)
         if entry.size >= 0:
+            if not _is_packed(entry.container):
+                return _content(entry.container, entry.place, entry.size)
             with open_file(entry.container) as file:
-                if not _is_packed(entry.container):
-                    file.seek(entry.place)
-                    return file.read(entry.size)
                 with tarfile.open(fileobj=file, mode="r:gz") as archive:
                     archive.fileobj.seek(entry.place)
                     return archive.fileobj.read(entry.size)
@@ -116,6 +119,28 @@ class Reader:
         return value
 
 
+def _content(path: str, place: int = 0, size: int | None = None) -> bytes:
+    """Returns the bytes of a file, or of a part of it; of an address by one request."""
+    if not is_address(path):
+        with open(path, "rb") as file:
+            file.seek(place)
+            return file.read(-1 if size is None else size)
+    files, inner = _filesystem(path)
+    try:
+        if size is None:
+            return files.cat_file(inner)
+        content = files.cat_file(inner, start=place, end=place + size)
+    except FileNotFoundError as error:
+        raise _not_found(error) from error
+    # A server that knows no ranges sends the whole file.
+    return content if len(content) <= size else content[place : place + size]
+
+
+def _not_found(error: FileNotFoundError) -> FileNotFoundError:
+    """Returns an error that says more than the address, and what fsspec made "not found" of where it was else."""
+    return FileNotFoundError(pictures.reason(error.__cause__) if error.__cause__ else "no such file")
+
+
 def _fsspec():
     return extras.load("fsspec", "an address")
 
@@ -126,19 +151,24 @@ def _expand(pattern: str) -> list[str]:
         if "*" not in pattern:
             return [pattern]
         scheme = pattern.split("://")[0]
-        return [f"{scheme}://{path.lstrip('/')}" for path in sorted(_filesystem(pattern).glob(pattern))]
+        return [f"{scheme}://{path.lstrip('/')}" for path in sorted(_filesystem(pattern)[0].glob(pattern))]
     return image_find.find(pattern)
 
 
-def _filesystem(address: str):
+def _filesystem(address: str) -> tuple:
+    """Returns the filesystem of an address, and what that calls it.
+
+    Raises:
+        ValueError: if there is none; says which package brings it.
+    """
     try:
-        return _fsspec().core.url_to_fs(address)[0]
-    except ImportError as error:
+        return _fsspec().core.url_to_fs(address)
+    except (ImportError, ValueError) as error:
         raise ValueError(f"{address}: {error}") from error
 
 
 def _at_address(address: str) -> list[str]:
-    files = _filesystem(address)
+    files, _ = _filesystem(address)
     scheme = address.split("://")[0]
     if "*" in address:
         found = sorted(files.glob(address))

@@ -4,6 +4,7 @@ import tarfile
 import pytest
 
 from keras_retinaface.bulk import source
+from tests import http_server
 
 _CONTENTS = {f"{index:03d}.png": bytes([index]) * (index + 1) for index in range(150)}
 
@@ -52,6 +53,38 @@ def test_folders_lists_and_addresses(tmp_path):
     pytest.importorskip("fsspec")
     assert source.Reader().read(listed[1]) == _CONTENTS["002.png"]
     assert len(list(source.find(f"file://{tmp_path}"))) == len(list(source.find(f"file://{tmp_path}/*.png"))) == 150
+
+
+@pytest.mark.parametrize("has_ranges", [True, False])
+def test_http(tmp_path, has_ranges):
+    pytest.importorskip("aiohttp")
+    for name in ("000.png", "149.png"):
+        (tmp_path / name).write_bytes(_CONTENTS[name])
+    with tarfile.open(tmp_path / "shard.tar", "w") as archive:
+        for name in ("000.png", "149.png"):
+            archive.add(tmp_path / name, name)
+    with http_server.serve(tmp_path, has_ranges=has_ranges) as address:
+        (tmp_path / "list.txt").write_text(f"{address}/149.png\n{address}/gone.png\n{address}/fails.png\n")
+        listed, reader = list(source.find(f"{address}/list.txt")), source.Reader()
+        assert [entry.path for entry in source.find(f"{address}/*.png")] == [f"{address}/000.png", f"{address}/149.png"]
+        assert reader.read(listed[0]) == _CONTENTS["149.png"]
+        with pytest.raises(FileNotFoundError, match="^no such file$"):
+            reader.read(listed[1])
+        with pytest.raises(Exception, match="500"):
+            reader.read(listed[2])
+        (place,) = [entry.place for entry in source.find(f"{tmp_path}/shard.tar") if entry.path.endswith("149.png")]
+        entry = source.Entry("149.png", f"{address}/shard.tar", place, 150)
+        assert reader.read(entry) == _CONTENTS["149.png"]
+        if has_ranges:  # without them a tar file cannot be listed
+            assert list(source.find(f"{address}/shard.tar"))[1].place == place
+        with pytest.raises(ValueError, match="--input=http:.*/gone.tar: cannot be read: .*404"):
+            list(source.find(f"{address}/gone.tar"))
+        with pytest.raises(ValueError, match="--input=http:.*/fails.txt: cannot be read: ClientResponseError: 500"):
+            list(source.find(f"{address}/fails.txt"))
+    with pytest.raises(ValueError, match="--input=http:.*: cannot be read: "):  # nobody listens any more
+        list(source.find(f"{address}/list.txt"))
+    with pytest.raises(ValueError, match="^nowhere://a: .*nowhere"):
+        list(source.find("nowhere://a"))
 
 
 def test_what_cannot_be_read_is_named(tmp_path):
