@@ -13,7 +13,6 @@ import itertools
 import multiprocessing
 import multiprocessing.connection
 import os
-import pathlib
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -96,7 +95,7 @@ def split(model: str, num_workers: int | None, num_threads: int | None) -> tuple
         num_workers: images at the same time; None is what was measured best.
         num_threads: of the network, or None.
     """
-    if pathlib.Path(model).suffix in (".tflite", ".onnx"):  # one thread of theirs a core is faster than more on each
+    if runtime.runs_without_tensorflow(model):  # one thread of theirs a core is faster than more on each
         return num_workers or max(1, runtime.num_cores() // (num_threads or 1)), 1
     return 1, num_workers or _TENSORFLOW_THREADS
 

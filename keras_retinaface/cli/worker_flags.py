@@ -19,9 +19,9 @@ def define() -> None:
     flags.DEFINE_integer(
         "workers",
         None,
-        "Images done at the same time: for a .tflite or .onnx model processes, for one that TensorFlow runs threads of "
-        "one process. By default one a core, and two for TensorFlow, which uses all cores itself. 0, the default "
-        "of few images, works in the command's own process, one image after the other.",
+        "Images done at the same time: for a model that runs without TensorFlow (.tflite, .onnx, mobilenet025) "
+        "processes, for another threads of one process. By default one a core, and two for TensorFlow, which uses all "
+        "cores itself. 0, the default of few images, works in the command's own process, one image after the other.",
         lower_bound=0,
     )
     flags.DEFINE_integer(

@@ -153,7 +153,7 @@ def open_model(
         return LiteRtRuntime(str(path), num_threads)
     if path.suffix == ".onnx":
         return onnx_runtime.OnnxRuntime(path, num_threads or num_cores())
-    if not has_dense and (light := shipped.light(str(model))) and _prefers_light():
+    if not has_dense and (light := _light_form(str(model))):
         return onnx_runtime.OnnxRuntime(light, num_threads or num_cores(), detection)
     fork.check()
     is_saved_model = (path / "saved_model.pb").is_file()
@@ -166,6 +166,11 @@ def open_model(
     if is_saved_model:
         return SavedModelRuntime(str(path))
     return KerasRuntime(load_keras(model), detection, has_dense=has_dense)
+
+
+def runs_without_tensorflow(model: str) -> bool:
+    """Returns whether a model that is given by name or path runs under LiteRT or onnxruntime when it is opened."""
+    return pathlib.Path(model).suffix in (".tflite", ".onnx") or _light_form(model) is not None
 
 
 def load_keras(model: str | pathlib.Path):
@@ -209,11 +214,16 @@ def _litert_runners(content: bytes, num_threads: int) -> dict[tuple[int, int], C
     return {tuple(runner.get_input_details()["image"]["shape"][1:3].tolist()): runner for runner in runners}
 
 
-def _prefers_light() -> bool:
-    """Returns whether a preset runs without TensorFlow: it starts ten times as fast, and does not use a GPU.
+def _light_form(model: str) -> pathlib.Path | None:
+    """Returns the file that a preset runs by without TensorFlow: it starts ten times as fast, and does not use a GPU.
 
     Where TensorFlow is loaded already, nothing is gained by a second runtime.
     """
+    light = shipped.light(model)
+    return light if light and _prefers_light() else None
+
+
+def _prefers_light() -> bool:
     if "tensorflow" in sys.modules or importlib.util.find_spec("onnxruntime") is None:
         return False
     has_gpu = any(pathlib.Path(device).exists() for device in _GPU_DEVICES)

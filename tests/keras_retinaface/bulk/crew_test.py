@@ -2,11 +2,13 @@ import dataclasses
 import multiprocessing.spawn
 import os
 import signal
+import sys
 import time
 
 import pytest
 
 from keras_retinaface.bulk import crew, job
+from keras_retinaface.inference import runtime
 
 
 @dataclasses.dataclass
@@ -68,6 +70,14 @@ def test_a_model_that_does_not_open_is_an_error_and_no_items_are_no_workers():
     with pytest.raises(ValueError, match="^no model there$"):
         list(crew.run(_Job("nowhere"), [job.Item("a")], num_processes=2))
     assert list(crew.run(_Job("nowhere"), [], num_processes=2)) == []
+
+
+def test_what_runs_without_tensorflow_gets_processes_and_tensorflow_threads(monkeypatch):
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)  # with it here, a preset would run by it
+    for model in ("retinaface.tflite", "retinaface.onnx", "mobilenet025"):
+        assert crew.split(model, 3, None) == (3, 1)
+        assert crew.split(model, None, runtime.num_cores()) == (1, 1)
+    assert crew.split("mobilenet025_fast", 3, None) == (1, 3)
 
 
 def test_a_model_is_checked_in_a_process_that_ends():
