@@ -16,7 +16,8 @@ import numpy as np
 from absl import app, flags
 
 from keras_retinaface import program
-from keras_retinaface.inference import detector, merging
+from keras_retinaface.geometry import overlap
+from keras_retinaface.inference import detector
 from keras_retinaface.media import image_file
 
 _MODEL = flags.DEFINE_string("model", "mobilenet025", "What `Detector` takes.")
@@ -65,7 +66,7 @@ def measure(found_by: detector.Detector, photos, size: float, margin: float) -> 
         if picture.shape[0] * picture.shape[1] > _MAX_MEGAPIXELS.value * 1e6:
             continue
         faces = found_by.detect(picture)
-        overlaps = [float(merging.overlaps(face.box[None], expected[None])[1][0, 0]) for face in faces]
+        overlaps = [float(overlap.iou(face.box[None], expected[None])[0, 0]) for face in faces]
         best = int(np.argmax(overlaps)) if overlaps and max(overlaps) >= _FOUND_IOU else None
         score, overlap = (0.0, 0.0) if best is None else (faces[best].score, overlaps[best])
         rows.append((best is not None, score, overlap, len(faces) - (best is not None)))

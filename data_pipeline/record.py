@@ -9,6 +9,7 @@ import numpy as np
 from absl import logging
 
 from keras_retinaface.formats import annotation_text
+from keras_retinaface.geometry import overlap
 
 FAIL = "fail"
 SKIP = "skip"
@@ -199,7 +200,7 @@ def _pair(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
         return np.arange(len(boxes))
     rows = np.full(len(boxes), -1)
     if len(boxes) and len(others):
-        iou = _iou(boxes, others)
+        iou = overlap.iou(boxes, others)
         for flat in np.argsort(-iou, axis=None, kind="stable"):
             row, other = divmod(int(flat), len(others))
             if iou[row, other] < _SAME_FACE_IOU:
@@ -207,10 +208,3 @@ def _pair(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
             if rows[row] < 0 and other not in rows:
                 rows[row] = other
     return rows
-
-
-def _iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    shared = np.minimum(boxes[:, None, 2:], others[None, :, 2:]) - np.maximum(boxes[:, None, :2], others[None, :, :2])
-    shared = np.maximum(shared, 0).prod(axis=-1)
-    union = (boxes[:, 2:] - boxes[:, :2]).prod(-1)[:, None] + (others[:, 2:] - others[:, :2]).prod(-1) - shared
-    return shared / np.maximum(union, 1e-9)

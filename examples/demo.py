@@ -16,10 +16,12 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import tqdm
 from absl import app
 
 from keras_retinaface import program
+from keras_retinaface.geometry import overlap
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "runs" / "demo"
@@ -72,23 +74,18 @@ def count(path: pathlib.Path, labels: dict[str, list]) -> tuple[int, int, int]:
     found = missed = false = 0
     for line in path.read_text(encoding="utf-8").splitlines():
         told = json.loads(line)
-        free = list(labels[pathlib.Path(told["image"]).name])
-        for face in told["faces"]:  # best first, so that a second box on a face is the false one
-            best = max(free, key=lambda box: _iou(box, face["box"]), default=None)
-            if best is not None and _iou(best, face["box"]) >= SAME_IOU:
+        expected = np.array(labels[pathlib.Path(told["image"]).name]).reshape(-1, 4)
+        boxes = np.array([face["box"] for face in told["faces"]]).reshape(-1, 4)
+        free = set(range(len(expected)))
+        for overlaps in overlap.iou(boxes, expected):  # best first, so that a second box on a face is the false one
+            best = max(free, key=overlaps.__getitem__, default=None)
+            if best is not None and overlaps[best] >= SAME_IOU:
                 free.remove(best)
                 found += 1
             else:
                 false += 1
         missed += len(free)
     return found, missed, false
-
-
-def _iou(box, other) -> float:
-    width = min(box[2], other[2]) - max(box[0], other[0])
-    height = min(box[3], other[3]) - max(box[1], other[1])
-    shared = max(0.0, width) * max(0.0, height)
-    return shared / (sum((b[2] - b[0]) * (b[3] - b[1]) for b in (box, other)) - shared)
 
 
 def _stamp() -> str:

@@ -19,8 +19,7 @@ from absl import app, flags, logging
 
 from keras_retinaface import program
 from keras_retinaface.evaluation import annotation
-from keras_retinaface.geometry import anchor, box, landmark
-from keras_retinaface.inference import merging
+from keras_retinaface.geometry import anchor, box, landmark, overlap
 from keras_retinaface.layers import backbone, mesh_tower
 from keras_retinaface.media import image_file
 from keras_retinaface.mesh import camera as camera_module
@@ -82,7 +81,7 @@ class Sampler:
         for number, face in enumerate(faces):
             if min(face[2:] - face[:2]) < _SMALLEST or not len(likely):
                 continue
-            good = likely[merging.overlaps(face[None], boxes[likely])[1][0] > 0.5]
+            good = likely[overlap.iou(face[None], boxes[likely])[0] > 0.5]
             good = good[np.argsort(-scores[good], kind="stable")][:6]
             picks = good[:1]
             if not is_single and len(good) > 1:

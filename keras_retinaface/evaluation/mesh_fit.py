@@ -11,8 +11,8 @@ import tensorflow as tf
 import tqdm
 
 from keras_retinaface.evaluation import annotation, wider_face
+from keras_retinaface.geometry import overlap
 from keras_retinaface.inference import detector as detector_lib
-from keras_retinaface.inference import merging
 from keras_retinaface.media import image_file
 from keras_retinaface.mesh import camera as camera_module
 from keras_retinaface.mesh import graphics
@@ -139,7 +139,7 @@ def _match(entry, rows, faces):
     if not faces:
         return []
     found = np.stack([face.box for face in faces]).astype(np.float64)
-    overlaps = merging.overlaps(entry.boxes[rows], found)[1]
+    overlaps = overlap.iou(entry.boxes[rows], found)
     best = overlaps.argmax(axis=1)
     return [(row, faces[best[k]]) for k, row in enumerate(rows) if overlaps[k, best[k]] > _SAME]
 

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_retinaface import config as config_lib
-from keras_retinaface.inference import merging, runtime
+from keras_retinaface.geometry import overlap
+from keras_retinaface.inference import runtime
 from keras_retinaface.inference import view as view_lib
 
 
@@ -49,7 +50,7 @@ def _compare(ours: dict, theirs: dict, report: dict, differences: dict) -> None:
     report["faces"] += len(ours["boxes"])
     report["faces_exported"] += len(theirs["boxes"])
     free = set(range(len(theirs["boxes"])))
-    overlaps = merging.overlaps(ours["boxes"], theirs["boxes"])[1]
+    overlaps = overlap.iou(ours["boxes"], theirs["boxes"])
     for index in range(len(ours["boxes"])):
         best = max(free, key=overlaps[index].__getitem__, default=None)
         if best is None or overlaps[index, best] < 0.5:

@@ -20,6 +20,22 @@ def area(boxes: tf.Tensor) -> tf.Tensor:
     return size[..., 0] * size[..., 1]
 
 
+def shared(boxes: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+    """Computes the area that boxes share with others, broadcast.
+
+    Args:
+        boxes: float32 `[..., 4]`, xyxy, pixels.
+        others: float32 `[..., 4]`, as `boxes`.
+
+    Returns:
+        float32 `[...]`, square pixels.
+    """
+    x1, y1, x2, y2 = tf.unstack(boxes, axis=-1)
+    left, top, right, bottom = tf.unstack(others, axis=-1)
+    width = tf.maximum(tf.minimum(x2, right) - tf.maximum(x1, left), 0.0)
+    return width * tf.maximum(tf.minimum(y2, bottom) - tf.maximum(y1, top), 0.0)
+
+
 def iou(boxes: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
     """Computes intersection over union of every pair.
 
@@ -30,8 +46,9 @@ def iou(boxes: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
     Returns:
         float32 `[..., N, M]` in [0, 1]; 0 where either box is empty.
     """
-    # Without minimum and maximum: those want one scale for what they compare, and TFLite's quantiser gives it to them
-    # even where it is told to leave all in float32; boxes would lie on a grid of 256 places.
+    # Not by `shared`: an export must do without minimum and maximum. Those want one scale for what they compare, and
+    # TFLite's quantiser gives it to them even where it is told to leave all in float32; boxes would lie on a grid of
+    # 256 places.
     x1, y1, x2, y2 = (boxes[..., side : side + 1] for side in range(4))  # [..., N, 1]
     others = tf.linalg.matrix_transpose(others)
     left, top, right, bottom = (others[..., side : side + 1, :] for side in range(4))  # [..., 1, M]
@@ -120,9 +137,7 @@ def paired_iou(boxes: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
 
 
 def _paired_iou(boxes, others) -> tuple[tf.Tensor, tf.Tensor]:
-    size = tf.minimum(boxes[..., 2:], others[..., 2:]) - tf.maximum(boxes[..., :2], others[..., :2])
-    size = tf.maximum(size, 0.0)
-    intersection = size[..., 0] * size[..., 1]
+    intersection = shared(boxes, others)
     union = area(boxes) + area(others) - intersection
     return intersection / union, union
 

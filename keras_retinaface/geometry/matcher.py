@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_retinaface.geometry import anchor
+from keras_retinaface.geometry import anchor, box
 
 POSITIVE = 1
 NEGATIVE = 0
@@ -213,10 +213,7 @@ def _anchor_and_iou(boxes: tf.Tensor, cell: tf.Tensor, kind: tf.Tensor, kinds: K
     anchors = tf.gather(kinds.first, kind) + (cell[..., 1] * tf.gather(kinds.columns, kind) + cell[..., 0]) * kinds.step
     side = tf.gather(kinds.size, kind)[..., None]
     centre = (tf.cast(cell, tf.float32) + 0.5) * tf.gather(kinds.stride, kind)[..., None]
-    low = tf.maximum(boxes[..., :2], centre - 0.5 * side)
-    high = tf.minimum(boxes[..., 2:], centre + 0.5 * side)
-    shared = tf.maximum(high - low, 0.0)
-    shared = shared[..., 0] * shared[..., 1]
+    shared = box.shared(boxes, tf.concat([centre - 0.5 * side, centre + 0.5 * side], axis=-1))
     size = boxes[..., 2:] - boxes[..., :2]
     union = size[..., 0] * size[..., 1] + side[..., 0] ** 2 - shared
     return anchors, tf.math.divide_no_nan(shared, union)

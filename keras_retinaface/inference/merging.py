@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from keras_retinaface.geometry import overlap
 from keras_retinaface.inference import view as view_lib
 
 # As `geometry.landmark.MIRRORED`, which needs TensorFlow to import; a test holds the two equal.
@@ -100,22 +101,6 @@ def merge(parts: Sequence[Detections], iou_threshold: float, *, use_voting: bool
     return together
 
 
-def overlaps(boxes: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Measures what boxes share with others.
-
-    Args:
-        boxes: float `[N, 4]`, xyxy, pixels.
-        others: float `[M, 4]`, as `boxes`.
-
-    Returns:
-        float `[N, M]`, twice: what is shared over the area of the box, and over the union (IoU). An empty box shares 0.
-    """
-    size = np.minimum(boxes[:, None, 2:], others[None, :, 2:]) - np.maximum(boxes[:, None, :2], others[None, :, :2])
-    shared = np.prod(np.maximum(size, 0.0), axis=2)
-    area, other_area = (np.prod(np.maximum(b[:, 2:] - b[:, :2], 1e-6), axis=1) for b in (boxes, others))
-    return shared / area[:, None], shared / (area[:, None] + other_area[None] - shared)
-
-
 def is_large_enough(boxes: np.ndarray, min_face: float) -> np.ndarray:
     """Tells which boxes have a shorter side of at least `min_face` pixels.
 
@@ -143,15 +128,12 @@ def _is_cut(boxes, view: view_lib.View, margin) -> np.ndarray:
 
 def _leaders(boxes, iou_threshold: float) -> np.ndarray:
     # For boxes sorted by score: the row of the kept box that each falls to, its own row if it is kept.
-    x1, y1, x2, y2 = np.asarray(boxes, np.float32).T
-    area = np.maximum(x2 - x1, 0) * np.maximum(y2 - y1, 0)
+    boxes = np.asarray(boxes, np.float32)
     leaders, free = np.arange(len(boxes)), np.arange(len(boxes))
     while free.size:
         best, others = free[0], free[1:]
-        width = np.minimum(x2[others], x2[best]) - np.maximum(x1[others], x1[best])
-        height = np.minimum(y2[others], y2[best]) - np.maximum(y1[others], y1[best])
-        shared = np.maximum(width, 0) * np.maximum(height, 0)
-        is_same = shared > iou_threshold * (area[others] + area[best] - shared)
+        shared, union = overlap.measure(boxes[best], boxes[others])
+        is_same = shared > iou_threshold * union
         leaders[others[is_same]] = best
         free = others[~is_same]
     return leaders

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from keras_retinaface.geometry import overlap
 from keras_retinaface.inference import merging
 from keras_retinaface.inference import view as view_lib
 
@@ -94,7 +95,7 @@ def choose(
             side, (low, high) = _sides(boxes), views[row].face_sizes
             is_chosen = (low <= side) & (side < high)
             if level < num_levels - 1:
-                is_seen = np.any(merging.overlaps(boxes, next_boxes)[1] > _SAME_IOU, axis=1)
+                is_seen = np.any(overlap.iou(boxes, next_boxes) > _SAME_IOU, axis=1)
                 is_chosen &= is_seen | ~_is_part(boxes, scores, larger)
                 doubted_from = _DOUBTED / views[row].scale if num_levels == 2 else 0.0
                 for index in np.flatnonzero(is_chosen & ~is_seen & (side >= doubted_from)):
@@ -120,7 +121,7 @@ def _is_part(boxes, scores, larger) -> np.ndarray:
     # Only of a face that is as sure, as in suppression: a doubtful one over a crowd takes nobody away.
     is_larger = _sides(larger[:, :4])[None] > 1.5 * _sides(boxes)[:, None]
     is_surer = larger[None, :, 4] >= scores[:, None]
-    return np.any(is_larger & is_surer & (merging.overlaps(boxes, larger[:, :4])[0] >= _PART), axis=1)
+    return np.any(is_larger & is_surer & (overlap.share(boxes, larger[:, :4]) >= _PART), axis=1)
 
 
 def _has_detail(image, box, scale: float) -> bool:

@@ -236,9 +236,7 @@ def _covers_anchor(boxes: tf.Tensor, images: tf.Tensor, anchors: tf.Tensor, num_
         # What lies in a face by more than half both ways has its centre there, so the windows hold it.
         of_pair = tf.gather(anchors, pairs.rows % kinds.num_anchors)
         of_face = tf.gather(boxes, pairs.faces)
-        size = tf.minimum(of_pair[:, 2:], of_face[:, 2:]) - tf.maximum(of_pair[:, :2], of_face[:, :2])
-        shared = tf.reduce_prod(tf.nn.relu(size), axis=-1)
-        is_in = tf.cast(shared > _COVERED_SHARE * box.area(of_pair), tf.int32)
+        is_in = tf.cast(box.shared(of_pair, of_face) > _COVERED_SHARE * box.area(of_pair), tf.int32)
         return tf.tensor_scatter_nd_max(is_covered, pairs.rows[:, None], is_in)
 
     done = _fold_pairs(boxes, images, kinds, take, tf.zeros([num_images * kinds.num_anchors], tf.int32))
@@ -275,10 +273,7 @@ def _covers_prediction(boxes: tf.Tensor, images: tf.Tensor, predicted: tf.Tensor
 
 def _is_over(boxes: tf.Tensor, faces: tf.Tensor) -> tf.Tensor:
     """Returns bool `[A]`, whether any of `faces` `[I, 4]` covers enough of a box or overlaps it enough."""
-    x1, y1, x2, y2 = tf.unstack(boxes, axis=-1)  # [A]
-    left, top, right, bottom = (side[:, None] for side in tf.unstack(faces, axis=-1))  # [I, 1]
-    width = tf.nn.relu(tf.minimum(x2, right) - tf.maximum(x1, left))
-    shared = width * (tf.minimum(y2, bottom) - tf.maximum(y1, top))  # [I, A], not positive where they miss
+    shared = box.shared(boxes, faces[:, None])  # [I, A]
     area = box.area(boxes)
     # shared / (area + of the face - shared) > the limit, solved for what they share.
     limit = _COVERED_IOU / (1.0 + _COVERED_IOU)

@@ -122,14 +122,6 @@ def test_tiles_find_every_face_once():
     np.testing.assert_allclose(merging.merge(parts, 0.4).boxes, faces.boxes, atol=1e-3)
 
 
-def test_overlaps_worked_example():
-    # 10 x 10 and 20 x 10 share 5 x 10: half of the first, and 50 of 250 together. An empty box shares nothing.
-    boxes, others = np.array([[0.0, 0, 10, 10], [3, 3, 3, 9]]), np.array([[5.0, 0, 25, 10]])
-    own, union = merging.overlaps(boxes, others)
-    np.testing.assert_allclose(own, [[0.5], [0]])
-    np.testing.assert_allclose(union, [[0.2], [0]])
-
-
 def test_a_face_is_large_enough_by_its_shorter_side():
     boxes = np.array([[0, 0, 10, 30], [0, 0, 9.9, 30], [5, 5, 15, 15]], np.float32)
     np.testing.assert_array_equal(merging.is_large_enough(boxes, 10), [True, False, True])
