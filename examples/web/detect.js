@@ -7,7 +7,9 @@ const PADDING = 'rgb(123, 117, 104)';
 
 export async function openModel(modelUrl, wasmUrl) {
   await loadLiteRt(wasmUrl);
-  const model = await loadAndCompile(modelUrl, {accelerator: 'wasm'});
+  const response = await fetch(modelUrl);
+  if (!response.ok) throw new Error(`${modelUrl}: ${response.status} ${response.statusText}`);
+  const model = await loadAndCompile(new Uint8Array(await response.arrayBuffer()), {accelerator: 'wasm'});
   const [, height, width] = model.getInputDetails()[0].shape;
   const canvas = new OffscreenCanvas(width, height);
   return {model, width, height, pixels: canvas.getContext('2d', {willReadFrequently: true})};

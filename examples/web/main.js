@@ -1,4 +1,4 @@
-// The page: a file or the webcam in, faces drawn. ?model=URL names another model, ?image=URL opens a picture at once, and
+// The page: a file or the webcam in, faces over the slider's score drawn. ?model=URL names another model, ?image=URL opens a picture at once, and
 // ?report=URL sends what was found there in, which the test uses.
 
 import {detect, openModel} from './detect.js';
@@ -7,6 +7,8 @@ const options = new URLSearchParams(location.search);
 const status = document.getElementById('status');
 const canvas = document.getElementById('canvas');
 const context = canvas.getContext('2d');
+const score = document.getElementById('score');
+const webcam = document.getElementById('webcam');
 
 const GREEN = 'rgb(40, 220, 90)';
 // One colour a landmark, so that a swapped left and right shows.
@@ -55,36 +57,77 @@ function draw(image, width, height, faces) {
   }
 }
 
-async function show(detector, image, width, height) {
+// What is on the canvas, kept so that another score draws it again without another detection.
+let shown = {image: canvas, width: 0, height: 0, faces: [], milliseconds: 0};
+let camera = null;
+
+function redraw() {
+  const least = Number(score.value);
+  document.getElementById('least').textContent = least.toFixed(2);
+  if (!shown.width) return;
+  const faces = shown.faces.filter((face) => face.score >= least);
+  status.textContent = `${faces.length} of ${shown.faces.length} faces, ${Math.round(shown.milliseconds)} ms`;
+  draw(shown.image, shown.width, shown.height, faces);
+}
+
+// One at a time: the model has one input, and a picture may be opened while a frame of the webcam is looked at.
+let last = Promise.resolve();
+
+function show(...request) {
+  last = last.catch(() => {}).then(() => detectAndDraw(...request));
+  return last;
+}
+
+async function detectAndDraw(detector, image, width, height) {
   const start = performance.now();
   const faces = await detect(detector, image, width, height);
-  status.textContent = `${faces.length} faces, ${Math.round(performance.now() - start)} ms`;
-  draw(image, width, height, faces);
+  shown = {image, width, height, faces, milliseconds: performance.now() - start};
+  redraw();
   return faces;
 }
 
-async function follow(detector) {
-  const video = document.createElement('video');
-  video.srcObject = await navigator.mediaDevices.getUserMedia({video: true});
-  await video.play();
-  const step = async () => {
-    await show(detector, video, video.videoWidth, video.videoHeight);
-    requestAnimationFrame(step);
-  };
-  step();
+function stopCamera() {
+  camera?.getTracks().forEach((track) => track.stop());
+  camera = null;
+  webcam.textContent = 'Start webcam';
 }
+
+async function follow(detector) {
+  const stream = await navigator.mediaDevices.getUserMedia({video: true});
+  camera = stream;
+  webcam.textContent = 'Stop webcam';
+  const video = document.createElement('video');
+  video.srcObject = stream;
+  await video.play();
+  while (camera === stream) {
+    // A still of the moment: the video moves on while its faces are sought.
+    const image = await createImageBitmap(video);
+    await show(detector, image, image.width, image.height);
+    await new Promise(requestAnimationFrame);
+  }
+}
+
+async function open(detector, source) {
+  stopCamera();
+  const image = await createImageBitmap(await (await fetch(source)).blob());
+  return {faces: await show(detector, image, image.width, image.height), width: image.width, height: image.height};
+}
+
+// Says what went wrong where the person looks, and leaves the page in use.
+const guarded = (action) => (event) => action(event).catch((error) => {
+  stopCamera();
+  status.textContent = `${error.name}: ${error.message}`;
+});
 
 async function start() {
   const detector = await openModel(
       options.get('model') ?? 'retinaface.tflite', './node_modules/@litertjs/core/wasm/');
-  status.textContent = 'ready';
-  const open = async (source) => {
-    const image = await createImageBitmap(await (await fetch(source)).blob());
-    return {faces: await show(detector, image, image.width, image.height), width: image.width, height: image.height};
-  };
-  document.getElementById('file').onchange = ({target}) => open(URL.createObjectURL(target.files[0]));
-  document.getElementById('webcam').onclick = () => follow(detector);
-  return options.has('image') ? open(options.get('image')) : {};
+  document.getElementById('file').onchange = guarded(({target}) => open(detector, URL.createObjectURL(target.files[0])));
+  webcam.onclick = guarded(async () => camera ? stopCamera() : follow(detector));
+  score.oninput = redraw;
+  document.getElementById('controls').disabled = false;
+  status.textContent = 'ready: choose a picture, or start the webcam';
+  return options.has('image') ? open(detector, options.get('image')) : {};
 }
 
 async function report(found) {
@@ -94,6 +137,6 @@ async function report(found) {
 }
 
 start().then(report).catch(async (error) => {
-  status.textContent = `${error}`;
+  status.textContent = `the model did not load: ${error.message}`;
   await report({error: `${error.stack ?? error}`});
 });
