@@ -68,8 +68,8 @@ def measure(found_by: detector.Detector, photos, size: float, margin: float) -> 
         faces = found_by.detect(picture)
         overlaps = [float(overlap.iou(face.box[None], expected[None])[0, 0]) for face in faces]
         best = int(np.argmax(overlaps)) if overlaps and max(overlaps) >= _FOUND_IOU else None
-        score, overlap = (0.0, 0.0) if best is None else (faces[best].score, overlaps[best])
-        rows.append((best is not None, score, overlap, len(faces) - (best is not None)))
+        score, shared = (0.0, 0.0) if best is None else (faces[best].score, overlaps[best])
+        rows.append((best is not None, score, shared, len(faces) - (best is not None)))
     if not rows:
         return None
     found, scores, overlaps, others = zip(*rows)

@@ -31,7 +31,12 @@ FINE_TUNE = "fine-tune on the photos"
 STAGES = (
     (
         "detect with the shipped weights",
-        ["detect_main.py", f"--images={PHOTOS}", f"--output={OUTPUT / 'keras'}", f"--json={OUTPUT / 'keras.jsonl'}"],
+        [
+            "detect_main.py",
+            f"--images={PHOTOS}",
+            f"--output={OUTPUT / 'shipped'}",
+            f"--json={OUTPUT / 'shipped.jsonl'}",
+        ],
     ),
     (
         FINE_TUNE,
@@ -135,10 +140,10 @@ def main(argv):
     labels = read_labels()
     num_faces = sum(map(len, labels.values()))
     print(f"\n{f'of {num_faces} labelled faces':32}{'found':>8}{'missed':>8}{'false':>8}")
-    for name, file in (("shipped weights, Keras", "keras"), ("fine-tuned, TFLite at 480 x 640", "tflite")):
+    for name, file in (("shipped weights", "shipped"), ("fine-tuned, TFLite at 480 x 640", "tflite")):
         print(f"{name:32}" + "".join(f"{number:>8}" for number in count(OUTPUT / f"{file}.jsonl", labels)))
     print("false: boxes over a score of 0.5 that are no labelled face")
-    print(f"\nlook at the pictures in {OUTPUT.relative_to(ROOT) / 'keras'} and {OUTPUT.relative_to(ROOT) / 'tflite'}")
+    print(f"\nlook at the pictures in {OUTPUT.relative_to(ROOT) / 'shipped'} and {OUTPUT.relative_to(ROOT) / 'tflite'}")
     return 0
 
 

@@ -20,7 +20,7 @@ def test_faces_are_found_missed_or_false_by_their_labels(tmp_path):
 def test_a_training_is_kept_until_something_it_hangs_on_changes(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "OUTPUT", tmp_path)
     (tmp_path / "train").mkdir()
-    (tmp_path / "keras.jsonl").write_text("old")
+    (tmp_path / "shipped.jsonl").write_text("old")
     (tmp_path / "train" / "demo.stamp").write_text(demo._stamp())
     assert demo._prepare() and [path.name for path in tmp_path.iterdir()] == ["train"]
     (tmp_path / "train" / "demo.stamp").write_text("another")
