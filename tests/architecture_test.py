@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import re
 import subprocess
 import sys
 
@@ -148,6 +149,17 @@ def _violations(name):
 @pytest.mark.parametrize("name", sorted(_modules()))
 def test_a_module_imports_what_its_room_may(name):
     assert not _violations(name), f"{name} may import: {_TABLE[_row(name)]}"
+
+
+def test_the_document_has_the_same_arrows():
+    rows = (conftest.ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split("## One trip")[0].splitlines()
+    said = {row.split("|")[1].strip(" `"): row.split("|")[3] for row in rows if row.startswith("| `")}
+    for room, cell in said.items():
+        of_room = {name: entry for name, entry in _TABLE.items() if _is_in(name, room)}
+        wanted = {entry.strip("()") for entries in of_room.values() for entry in entries.split()}
+        named = {word for word in re.findall(r"[a-z_]+(?:\.[a-z_]+)?", cell) if word.split(".")[0] in _TABLE} - {room}
+        assert named == wanted or wanted == {_EVERYTHING}, f"docs/architecture.md, {room}: {named ^ wanted}"
+    assert {name.split(".")[0] for name in _TABLE} - {"__main__"} <= set(said)
 
 
 def test_there_is_no_circle_of_files():
