@@ -39,7 +39,9 @@ class OnnxRuntime:
         size = onnx_check.image_size(parts)
         self.image_sizes = () if size is None else (size,)
         batch = parts.inputs["image"].shape[0]
-        self.max_batch = batch if isinstance(batch, int) else (1 if size else None)
+        # A file of another program may have one batch, which images that are not there fill up.
+        self._batch = batch if isinstance(batch, int) else None
+        self.max_batch = self._batch or (1 if size else None)
         self._options = _options(detection or config_lib.Detection()) if parts.defaults else {}
         self._lock, self._process, self._session = threading.Lock(), 0, None
         try:
@@ -49,8 +51,11 @@ class OnnxRuntime:
 
     def run(self, images):
         """Detects faces, see `runtime.Runtime`."""
+        count = len(images)
+        if self._batch and count < self._batch:
+            images = np.concatenate([images, np.zeros((self._batch - count, *images.shape[1:]), np.uint8)])
         outputs = self._here().run(list(_OUTPUTS), {"image": images, **self._options})
-        return dict(zip(_OUTPUTS, outputs))
+        return {name: values[:count] for name, values in zip(_OUTPUTS, outputs)}
 
     def _here(self):
         """Returns the session of this process."""

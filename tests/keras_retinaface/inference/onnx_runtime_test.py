@@ -170,3 +170,27 @@ def test_limits_come_with_each_call(images):
     found = onnx_runtime.OnnxRuntime(LIGHT, 1, limits).run(images[1][None])
     assert found["boxes"].shape == (1, 7, 4) and found["count"] == [7]
     assert len(onnx_runtime.OnnxRuntime(LIGHT, 1).run(images[1][None])["boxes"][0]) == 750
+
+
+@pytest.mark.parametrize("sides", [("height", "width"), (411, 640)])
+def test_a_file_of_one_batch_finds_what_one_of_any_finds(tmp_path, images, sides):
+    def fix(model):
+        for value in (*(v for v in model.graph.input if v.name == "image"), *model.graph.output):
+            value.type.tensor_type.shape.dim[0].dim_value = 3
+        for side, wanted in zip(model.graph.input[0].type.tensor_type.shape.dim[1:3], sides):
+            if isinstance(wanted, int):
+                side.dim_value = wanted
+
+    path = tmp_path / "three.onnx"
+    path.write_bytes(_changed(fix).SerializeToString())
+    image_size = "original" if sides[0] == "height" else 640
+    three = detector.Detector(path, num_threads=1)
+    any_batch = detector.Detector(LIGHT, num_threads=1, image_size=image_size)
+    wanted = [_numbers(any_batch.detect(images[1])), _numbers(any_batch.detect(images[1][:, ::-1].copy()))]
+    pictures = [images[1], images[1][:, ::-1].copy()] * 2
+    with futures.ThreadPoolExecutor(4) as threads:
+        alone = list(threads.map(three.detect, pictures))
+    for found, expected in zip(alone, wanted * 2):
+        np.testing.assert_allclose(_numbers(found), expected, atol=0.01)
+    for found, expected in zip(three.detect_batch(pictures), wanted * 2):  # four: a whole batch and a part of one
+        np.testing.assert_allclose(_numbers(found), expected, atol=0.01)
