@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.framework import convert_to_constants
 
-from keras_retinaface.layers import deform_conv
+from keras_retinaface.layers import deform_conv, deform_op
 
 
 def _random_layer(**arguments):
@@ -30,6 +30,16 @@ def test_new_layer_is_the_ordinary_convolution(use_mask):
     ordinary.build(features.shape)
     ordinary.set_weights([np.array(layer.kernel), np.array(layer.bias)])
     np.testing.assert_array_equal(layer(features), ordinary(features))
+
+
+def test_a_model_is_built_without_the_arithmetic(monkeypatch):
+    monkeypatch.setattr(deform_op, "convolve", None)
+    layer = deform_conv.DeformableConv2D(6, strides=2, padding=1)
+    outputs = layer(keras.Input((None, 7, 4)))
+    assert tuple(outputs.shape) == (None, None, 4, 6) and outputs.dtype == "float32"
+    monkeypatch.undo()
+    features = _features(2, 9, 7, 4)
+    np.testing.assert_array_equal(keras.Model(layer.input, layer.output)(features), layer(features))
 
 
 @pytest.mark.parametrize(
