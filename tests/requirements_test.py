@@ -55,7 +55,7 @@ def test_a_checkout_gets_what_core_and_extras_ask_for(python):
     wanted["opencv-python-headless"] -= {"<5"} if "<4.12" in wanted["opencv-python-headless"] else set()
     assert wanted == checkout
     assert _collect(_project("dev"), python) == _read("requirements-dev.txt", python)
-    for extra in ("heic", "video", "parquet"):  # which tests alone need of a checkout
+    for extra in ("heic", "video", "parquet", "bulk"):  # which tests alone need of a checkout
         assert _collect(_project(extra), python).items() <= _read("requirements-dev.txt", python).items()
 
 

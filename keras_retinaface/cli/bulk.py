@@ -80,13 +80,15 @@ def _index_again(folder: pathlib.Path) -> dict[str, dict]:
     return entries
 
 
-def _num_actors() -> int:
+def _num_actors(cpus_per_actor: int) -> int:
     import ray
 
+    if _NUM_ACTORS.value:
+        return _NUM_ACTORS.value
     resources = ray.cluster_resources()
-    if _GPUS_PER_ACTOR.value:
-        return _NUM_ACTORS.value or max(1, int(resources.get("GPU", 0) / _GPUS_PER_ACTOR.value))
-    return _NUM_ACTORS.value or max(1, int(resources.get("CPU", 1)))
+    has_gpus = _GPUS_PER_ACTOR.value > 0
+    share = _GPUS_PER_ACTOR.value if has_gpus else cpus_per_actor
+    return max(1, int(resources.get("GPU" if has_gpus else "CPU", 0) / share))
 
 
 def _run() -> int:
@@ -116,7 +118,7 @@ def _run_in(folder: pathlib.Path) -> int:
                 str(folder),
                 units,
                 made,
-                num_actors=min(_num_actors(), len(units)),
+                num_actors=min(_num_actors(options["num_threads"]), len(units)),
                 cpus_per_actor=options["num_threads"],
                 gpus_per_actor=_GPUS_PER_ACTOR.value,
                 batch_size=_BATCH_SIZE.value,
