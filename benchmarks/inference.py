@@ -200,8 +200,8 @@ def job_ap(size, threads: int) -> dict:
         folder = pathlib.Path(_OUTPUT.value) / "ap" / f"{name.replace(' ', '_')}_{size[1]}x{size[0]}"
         for path in paths:
             fitted, scale = view_lib.letterbox(image_file.read(os.path.join(_IMAGES.value, path)), size)
-            rows = call(fitted)
-            prediction.write(folder, os.path.splitext(path)[0], rows / [scale, scale, scale, scale, 1])
+            rows = call(fitted) / [scale, scale, scale, scale, 1]
+            prediction.write(folder, os.path.splitext(path)[0], prediction.of_rows(rows))
         found, _ = prediction.read(folder, [os.path.splitext(path)[0] for path in paths])
         numbers = report.of_wider_face(found, ground_truth)
         measured[name] = {key: numbers[key] for key in ("easy", "medium", "hard")}

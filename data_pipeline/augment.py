@@ -14,7 +14,7 @@ from data_pipeline import colour
 from data_pipeline import image as image_lib
 from data_pipeline import window as window_lib
 from keras_retinaface import config as config_lib
-from keras_retinaface.geometry import landmark
+from keras_retinaface.geometry import five_points, landmark
 
 # Enlarging by area looks like nearest neighbours; nearest itself and Lanczos are two and ten times as slow.
 _RESIZE_METHODS = ("bilinear", "bicubic", "area")
@@ -123,9 +123,9 @@ def crop(sample: Sample, window: tf.Tensor, header: image_lib.Header | None = No
     neither a face to be found nor background. Points outside are no longer visible.
 
     Args:
-        sample: with `image`, or with `image_bytes`, of which only the window is decoded.
+        sample: sample with `image`, or with `image_bytes`, of which only the window is decoded.
         window: int32 `[4]`: top, left, height, width, pixels; may leave the image.
-        header: of `image_bytes`, where it was read before.
+        header: header of `image_bytes`, where it was read before.
         max_cut: faces that lose more than this share of their box are ignored too.
 
     Returns:
@@ -231,7 +231,7 @@ def flip(sample: Sample) -> Sample:
         image=tf.reverse(sample["image"], axis=[1]),
         boxes=tf.stack([width - x2, y1, width - x1, y2], axis=-1),
         landmarks=landmark.mirror(sample["landmarks"], width),
-        landmark_visible=tf.gather(sample["landmark_visible"], landmark.MIRRORED, axis=-1),
+        landmark_visible=tf.gather(sample["landmark_visible"], five_points.MIRRORED, axis=-1),
     )
 
 

@@ -12,10 +12,11 @@ from absl import logging
 
 from data_pipeline import record as record_lib
 from keras_retinaface.formats import annotation_text
+from keras_retinaface.geometry import five_points
 
 _FACE = "face"
 _LISTS = ("images", "annotations")
-_NUM_POINTS = 5
+_NUM_POINTS = len(five_points.NAMES)
 _FLAGS = (0, 1)
 # An `int` of more digits is no id and no pixel, and takes Python a time that grows with their square.
 _MOST_DIGITS = 18
@@ -31,7 +32,7 @@ def read(
     `iscrowd` and `ignore` make a face ignored.
 
     Args:
-        path: of the file.
+        path: path of the file.
         bad_data: what to do with a fault; raises when None.
         category: name or id of the faces' category. By default the one named "face", else the one whose name speaks of
             faces, or the only one; of several with one name those that have annotations.

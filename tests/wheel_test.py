@@ -16,8 +16,8 @@ import keras_retinaface
 from tests import conftest
 
 _SOURCES = ("keras_retinaface", "data_pipeline", "pyproject.toml", "README.md", "LICENSE", "NOTICE")
-# 350 was asked. Of the 354 of Python 3.13 OpenCV and NumPy take 236, onnxruntime 81. The onnxruntime of Python 3.9 asks for
-# sympy besides: 378.
+# 350 was asked. Of the 354 of Python 3.13 OpenCV and NumPy take 236, onnxruntime 81. The onnxruntime of Python 3.9 asks
+# for sympy besides: 378.
 _MEGABYTES = 385
 _PYTHONS = [name for name in os.environ.get("WHEEL_PYTHONS", "").split(",") if name] or [sys.executable]
 

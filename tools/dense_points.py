@@ -17,6 +17,7 @@ from absl import app, flags
 
 from keras_retinaface import program
 from keras_retinaface.evaluation import annotation
+from keras_retinaface.geometry import five_points
 from keras_retinaface.media import image_file
 from keras_retinaface.weights import arrays
 
@@ -45,7 +46,7 @@ class FaceMesh:
     """Runs the model, each pass on a crop placed by the points of the one before.
 
     Args:
-        path: of the `.tflite` file.
+        path: path of the `.tflite` file.
     """
 
     def __init__(self, path: str):
@@ -105,7 +106,7 @@ def main(argv):
         image = image_file.read(os.path.join(FLAGS.images, entry.image))
         for face in np.flatnonzero(usable):
             points, score = find(image, entry.landmarks[face])
-            apart = np.linalg.norm(annotation.to_five(points) - entry.landmarks[face], axis=1).mean()
+            apart = np.linalg.norm(five_points.from_68(points) - entry.landmarks[face], axis=1).mean()
             rows.append((image_row, face, score, apart / np.sqrt(np.prod(size[face])), points))
     columns = zip(("image", "face", "score", "agree", "points"), zip(*rows))
     arrays.write_npz(FLAGS.output, {name: np.array(values) for name, values in columns})

@@ -21,7 +21,7 @@ class Meshes:
     """Geometry of faces, one an image.
 
     Attributes:
-        names: of the images.
+        names: names of the images.
         landmarks: float64 `[N, 68, 3]`, pixels, y down, or None.
         vertices: float64 `[N, V, 3]`, as `landmarks`, or None.
         yaw: float64 `[N]`, degrees, or None; truth has it.
@@ -37,8 +37,8 @@ def evaluate(predicted: Meshes, truth: Meshes) -> dict:
     """Computes every error that both sides have geometry for.
 
     Args:
-        predicted: at least landmarks or vertices.
-        truth: with `landmarks`, whose tight box is the normaliser, and `yaw`.
+        predicted: predicted meshes, with landmarks or vertices.
+        truth: true meshes with `landmarks`, whose tight box is the normaliser, and `yaw`.
 
     Returns:
         `points_2d`, `points_3d`, `vertices_3d` (those that both have): NME by pose, as from `by_pose`, depths aligned;
@@ -163,7 +163,7 @@ def load_aflw2000(directory: str | os.PathLike) -> Meshes:
     """Reads the true points and poses of AFLW2000-3D.
 
     Args:
-        directory: with `image*.mat` beside `image*.jpg`.
+        directory: folder with `image*.mat` beside `image*.jpg`.
 
     Returns:
         Names with `.jpg`, landmarks and yaw.

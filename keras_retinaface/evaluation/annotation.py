@@ -10,10 +10,9 @@ import numpy as np
 
 from keras_retinaface.evaluation import dlib_xml
 from keras_retinaface.formats import annotation_text
+from keras_retinaface.geometry import five_points
 
 CSV_COLUMNS = ("image", "x", "y", "width", "height", *(f"{axis}{point}" for point in range(1, 6) for axis in "xy"))
-# Of the 68 points: both eyes by their six, the nose tip, the mouth corners.
-_LEFT_EYE, _RIGHT_EYE, _NOSE, _LEFT_MOUTH, _RIGHT_MOUTH = slice(36, 42), slice(42, 48), 30, 48, 54
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,22 +48,12 @@ def read(path: str | os.PathLike) -> list[Annotation]:
     suffix = os.path.splitext(path)[1].lower()
     if suffix == ".xml":
         images = dlib_xml.read(path)
-        return [make(image, boxes, [to_five(face) for face in points], points) for image, boxes, points in images]
+        return [
+            make(image, boxes, [five_points.from_68(face) for face in points], points)
+            for image, boxes, points in images
+        ]
     text = annotation_text.read(path)
     return _read_csv(text, path) if suffix == ".csv" else _read_label(text, path)
-
-
-def to_five(points: np.ndarray) -> np.ndarray:
-    """Reduces the 68 points of 300-W to five: eye centres, nose tip, mouth corners.
-
-    Args:
-        points: float `[..., 68, 2]`.
-
-    Returns:
-        float `[..., 5, 2]`.
-    """
-    eyes = [points[..., eye, :].mean(axis=-2) for eye in (_LEFT_EYE, _RIGHT_EYE)]
-    return np.stack([*eyes, *(points[..., point, :] for point in (_NOSE, _LEFT_MOUTH, _RIGHT_MOUTH))], axis=-2)
 
 
 def make(image: str, boxes_xywh, landmarks, all_landmarks=None) -> Annotation:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 
 import numpy as np
 
-from keras_retinaface.evaluation import overlap, prediction, wider_face
+from keras_retinaface.evaluation import pairing, wider_face
+from keras_retinaface.evaluation import table as table_lib
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)
@@ -44,7 +44,7 @@ class Result:
 
 
 def evaluate(
-    predictions: Mapping[str, np.ndarray],
+    detections: table_lib.Table,
     ground_truth: wider_face.GroundTruth,
     *,
     subset: str | None = None,
@@ -53,46 +53,42 @@ def evaluate(
     """Computes COCO's average precision.
 
     Args:
-        predictions: "event/image" -> float `[n, 5]`: x, y, width, height (pixels), score.
+        detections: detections of the images of the ground truth.
         ground_truth: the faces; the zero rows of face-free images are left out.
-        subset: of WIDER FACE: faces outside it are ignored, each forgiving the one detection that falls to it, by IoU
-            (not COCO's crowd rule, which goes by the detection's own area and forgives any number). None: all faces.
+        subset: name of WIDER FACE's subset: faces outside it are ignored, each forgiving the one detection that falls
+            to it, by IoU (not COCO's crowd rule, which goes by the detection's own area and forgives any number). None:
+            all faces.
         max_detections: best detections of an image that are looked at.
 
     Returns:
         Precision and recall.
 
     Raises:
-        ValueError: if a name is unknown or a detection is not five finite numbers.
+        ValueError: if the subset is unknown, or the detections are of other images than the faces.
     """
     if subset is not None and subset not in wider_face.SUBSETS:
         raise ValueError(f"`subset` must be one of {wider_face.SUBSETS} or None. Received: subset={subset!r}")
+    ground_truth.check(detections)
     is_face = ground_truth.boxes.any(axis=1)
     faces = ground_truth.boxes[is_face]
     face_offsets = np.concatenate([[0], np.cumsum(is_face)])[ground_truth.offsets]
     is_ignored = np.zeros(len(faces), bool) if subset is None else ~ground_truth.keep[subset][is_face]
 
-    detections, offsets = _best_of_each(predictions, ground_truth.names, max_detections)
-    pairs = overlap.find(faces, face_offsets, detections[:, :4], offsets, IOU_THRESHOLDS[0])
+    best = detections.best_first().head(max_detections)
+    boxes, scores = best.rows.boxes, best.rows.scores
+    pairs = pairing.find(faces, face_offsets, boxes, best.offsets, IOU_THRESHOLDS[0])
     # A detection's faces by preference: those that count, then the larger overlap, then (COCO's way) the later face.
     order = np.lexsort((-pairs.faces, -pairs.overlaps, is_ignored[pairs.faces], pairs.detections))
-    pairs = overlap.Pairs(*(column[order] for column in pairs))
-    by_score = np.argsort(-detections[:, 4], kind="stable")
+    pairs = pairing.Pairs(*(column[order] for column in pairs))
+    by_score = np.argsort(-scores, kind="stable")
     curves = [
         _curve(match[by_score], is_ignored)
-        for match in (_match(pairs, threshold, len(faces), len(detections)) for threshold in IOU_THRESHOLDS)
+        for match in (_match(pairs, threshold, len(faces), len(boxes)) for threshold in IOU_THRESHOLDS)
     ]
     return Result(*(np.array(column) for column in zip(*curves)))
 
 
-def _best_of_each(predictions, names, max_detections: int) -> tuple[np.ndarray, np.ndarray]:
-    # Detections [D, 5], best first within each image, and their offsets [images + 1].
-    detections, counts = prediction.stack(predictions, names)
-    rank = np.arange(len(detections)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return detections[rank < max_detections], np.concatenate([[0], np.cumsum(np.minimum(counts, max_detections))])
-
-
-def _match(pairs: overlap.Pairs, threshold: float, num_faces: int, num_detections: int) -> np.ndarray:
+def _match(pairs: pairing.Pairs, threshold: float, num_faces: int, num_detections: int) -> np.ndarray:
     # The face of each detection, or -1. COCO lets detections choose in the order of their scores, each the best face
     # that is still free. Here all of them ask at once, each face takes the best-ranked that asks, and the rejected ask
     # their next face: since all faces rank detections alike, it ends in the same matching, after a few rounds.

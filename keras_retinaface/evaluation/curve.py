@@ -20,8 +20,8 @@ def write_precision_recall(
 
     Args:
         directory: made when missing.
-        curves: by subset, as from `wider_face.precision_recall`.
-        title: of the picture.
+        curves: curves by subset, as from `wider_face.precision_recall`.
+        title: title of the picture.
 
     Returns:
         The paths written.
@@ -49,7 +49,7 @@ def write_csv(path: str | os.PathLike, header: str, rows) -> pathlib.Path:
     """Writes a table.
 
     Args:
-        path: of the file; its directory is made when missing.
+        path: path of the file; its directory is made when missing.
         header: names of the columns, separated by blanks.
         rows: sequences of values; NaN becomes an empty field.
 
@@ -77,10 +77,10 @@ def write_png(
     """Draws curves.
 
     Args:
-        path: of the PNG; its directory is made when missing.
+        path: path of the PNG; its directory is made when missing.
         lines: legend -> (x, y), float `[n]` each.
-        title: above the picture.
-        labels: of the x and y axes.
+        title: text above the picture.
+        labels: names of the x and y axes.
         limits: ends of the x and y axes, which start at 0.
 
     Returns:

@@ -20,7 +20,7 @@ def read(path: str | os.PathLike) -> list[tuple[str, list[list[float]], list[np.
     """Reads names, boxes and points.
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     Returns:
         For each image its name, its boxes (x, y, width, height, pixels), and a float64 `[68, 2]` of points for each

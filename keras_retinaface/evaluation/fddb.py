@@ -10,7 +10,9 @@ from collections.abc import Mapping
 import cv2
 import numpy as np
 
+from keras_retinaface.evaluation import prediction
 from keras_retinaface.formats import annotation_text
+from keras_retinaface.inference import merging
 
 RECTANGLE_COLUMNS, ELLIPSE_COLUMNS = 5, 6
 # The discrete score counts a pair that overlaps by more than this.
@@ -64,20 +66,23 @@ def read_ellipses(directory: str | os.PathLike) -> dict[str, np.ndarray]:
     return faces
 
 
-def read_detections(path: str | os.PathLike) -> dict[str, np.ndarray]:
+def read_detections(path: str | os.PathLike) -> dict[str, merging.Detections | np.ndarray]:
     """Reads detections in the official format: name, count, then rows of `x y width height score`, or of ellipses.
 
     Returns:
-        Image path without `.jpg` -> float64 `[n, 5]`, or `[n, 6]` of ellipses: radii, angle, centre, score.
+        Image path without `.jpg` -> detections, or float64 `[n, 6]` of ellipses: radii, angle, centre, score.
 
     Raises:
         ValueError: `file:line` and what is wrong there.
     """
-    return _read_blocks(path, (RECTANGLE_COLUMNS, ELLIPSE_COLUMNS))
+    blocks = _read_blocks(path, (RECTANGLE_COLUMNS, ELLIPSE_COLUMNS))
+    return {
+        name: rows if rows.shape[1] == ELLIPSE_COLUMNS else prediction.of_rows(rows) for name, rows in blocks.items()
+    }
 
 
 def evaluate(
-    detections: Mapping[str, np.ndarray],
+    detections: Mapping[str, merging.Detections | np.ndarray],
     faces: Mapping[str, np.ndarray],
     image_sizes: Mapping[str, tuple[int, int]],
 ) -> Roc:
@@ -93,9 +98,10 @@ def evaluate(
     """
     steps = [np.zeros((0, 4))]
     for name, ellipses in faces.items():
-        rows = np.asarray(detections.get(name, np.zeros((0, RECTANGLE_COLUMNS))), np.float64)
-        if len(rows):
-            steps.append(_image_steps(rows, overlaps(rows, ellipses, image_sizes[name])))
+        found = detections.get(name, merging.empty())
+        scores = found.scores if isinstance(found, merging.Detections) else found[:, -1]
+        if len(scores):
+            steps.append(_image_steps(scores, overlaps(found, ellipses, image_sizes[name])))
     steps = np.concatenate(steps)
     steps = steps[np.argsort(-steps[:, 0], kind="stable")]
     is_last = np.append(np.diff(steps[:, 0]) != 0, True)[: len(steps)]
@@ -110,23 +116,23 @@ def evaluate(
     )
 
 
-def overlaps(rows: np.ndarray, ellipses: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+def overlaps(found: merging.Detections | np.ndarray, ellipses: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
     """Computes intersection over union of pixel masks.
 
     Args:
-        rows: float64 `[D, 5]` (rectangles) or `[D, 6]` (ellipses), the last column is not looked at.
+        found: detections (rectangles) or float64 `[D, 6]` (ellipses), whose last column is not looked at.
         ellipses: float64 `[F, 5]`.
         image_size: (height, width), pixels.
 
     Returns:
         float64 `[D, F]`.
     """
-    result = np.zeros((len(rows), len(ellipses)))
-    corners = None if rows.shape[1] == ELLIPSE_COLUMNS else _corners(rows, image_size)
+    corners = _corners(found.boxes, image_size) if isinstance(found, merging.Detections) else None
+    result = np.zeros((len(found if corners is None else found.boxes), len(ellipses)))
     for face, ellipse in enumerate(ellipses):
         mask = _mask(ellipse, image_size)
         if corners is None:
-            others = [_mask(row, image_size) for row in rows]
+            others = [_mask(row, image_size) for row in found]
             shared = np.array([np.count_nonzero(mask & other) for other in others])
             area = np.array([np.count_nonzero(other) for other in others])
         else:
@@ -139,13 +145,13 @@ def overlaps(rows: np.ndarray, ellipses: np.ndarray, image_size: tuple[int, int]
     return result
 
 
-def _image_steps(rows, overlap) -> np.ndarray:
+def _image_steps(scores, overlap) -> np.ndarray:
     import scipy.optimize  # an extra: nothing else of the evaluation needs it
 
     # How the image's three counts change at each of its scores: [scores, (score, discrete, continuous, false)].
     steps, before = [], np.zeros(3)
-    for score in np.unique(rows[:, -1])[::-1]:
-        kept = overlap[rows[:, -1] >= score]
+    for score in np.unique(scores)[::-1]:
+        kept = overlap[scores >= score]
         pairs = scipy.optimize.linear_sum_assignment(kept, maximize=True)
         assigned = kept[pairs]
         found = np.count_nonzero(assigned > MIN_OVERLAP)
@@ -164,11 +170,11 @@ def _mask(ellipse, image_size) -> np.ndarray:
     return mask
 
 
-def _corners(rows, image_size) -> tuple[np.ndarray, ...]:
+def _corners(boxes, image_size) -> tuple[np.ndarray, ...]:
     # Rounded, the last pixel included, cut to the image: x1, y1 and, one past the end, x2, y2.
     height, width = image_size
-    first = np.floor(rows[:, :2] + 0.5).astype(np.int64)
-    last = np.floor(rows[:, :2] + rows[:, 2:4] + 0.5).astype(np.int64) + 1
+    first = np.floor(boxes[:, :2] + 0.5).astype(np.int64)
+    last = np.floor(boxes[:, 2:] + 0.5).astype(np.int64) + 1
     limit = np.array([width, height])
     first, last = np.clip(first, 0, limit), np.clip(last, 0, limit)
     return first[:, 0], first[:, 1], np.maximum(first, last)[:, 0], np.maximum(first, last)[:, 1]

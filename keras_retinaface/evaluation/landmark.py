@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from keras_retinaface.evaluation import annotation as annotation_lib
-from keras_retinaface.evaluation import overlap
+from keras_retinaface.evaluation import pairing
+from keras_retinaface.geometry import five_points
+from keras_retinaface.inference import merging
 
-POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 # A face is failed when its mean error is more than this share of its size.
 FAILURE = 0.1
 # Face sizes, sqrt(width x height), pixels: from each bound up to the next.
@@ -67,13 +68,13 @@ class Result:
             "auc": _number(area_under_cumulative(errors)),
             "faces": len(errors),
             "unmatched": int((~self.is_matched).sum()),
-            "by_point": {name: _number(_mean(column)) for name, column in zip(POINTS, self.errors.T)},
+            "by_point": {name: _number(_mean(column)) for name, column in zip(five_points.NAMES, self.errors.T)},
             "by_size": by_size,
         }
 
 
 def evaluate(
-    detections: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    detections: Mapping[str, merging.Detections],
     annotations: Sequence[annotation_lib.Annotation],
     *,
     min_overlap: float = MIN_OVERLAP,
@@ -81,10 +82,9 @@ def evaluate(
     """Measures the landmarks of detections on annotated faces.
 
     Args:
-        detections: image -> boxes float `[n, 4]`, xyxy, and landmarks float `[n, 5, 2]`, pixels; an image that is not
-            there has none.
-        annotations: of the images. Faces without any annotated point take part in the matching, so that their
-            detections do not go to a neighbour, and in nothing else.
+        detections: detections by image, with landmarks; an image that is not there has none.
+        annotations: annotations of the images. Faces without any annotated point take part in the matching, so that
+            their detections do not go to a neighbour, and in nothing else.
         min_overlap: smallest IoU between a face and its detection.
 
     Returns:
@@ -92,12 +92,13 @@ def evaluate(
     """
     errors, sizes, is_matched = [np.zeros((0, 5))], [np.zeros(0)], [np.zeros(0, bool)]
     for annotation in annotations:
-        boxes, landmarks = detections.get(annotation.image, (np.zeros((0, 4)), np.zeros((0, 5, 2))))
-        match = match_boxes(annotation.boxes, np.asarray(boxes, np.float64), min_overlap)
+        found_in_image = detections.get(annotation.image, merging.empty())
+        match = match_boxes(annotation.boxes, np.asarray(found_in_image.boxes, np.float64), min_overlap)
         size = np.sqrt(np.prod(np.maximum(annotation.boxes[:, 2:] - annotation.boxes[:, :2], 0), axis=1))
         image_errors = np.full((len(match), 5), np.nan)
         found = match >= 0
-        distance = np.linalg.norm(np.asarray(landmarks)[match[found]] - annotation.landmarks[found], axis=-1)
+        landmarks = np.asarray(found_in_image.landmarks)[match[found]]
+        distance = np.linalg.norm(landmarks - annotation.landmarks[found], axis=-1)
         image_errors[found] = distance / np.maximum(size[found], np.finfo(np.float64).tiny)[:, None]
         is_annotated = np.isfinite(annotation.landmarks).all(axis=2).any(axis=1) & (size > 0)
         errors.append(image_errors[is_annotated])
@@ -118,7 +119,7 @@ def match_boxes(faces: np.ndarray, boxes: np.ndarray, min_overlap: float) -> np.
         int64 `[F]`, the row of the detection, or -1.
     """
     match = np.full(len(faces), -1, np.int64)
-    pairs = overlap.find(_xywh(faces), np.array([0, len(faces)]), _xywh(boxes), np.array([0, len(boxes)]), min_overlap)
+    pairs = pairing.find(faces, np.array([0, len(faces)]), boxes, np.array([0, len(boxes)]), min_overlap)
     is_free = np.ones(len(boxes), bool)
     for pair in np.argsort(-pairs.overlaps, kind="stable"):
         face, box = pairs.faces[pair], pairs.detections[pair]
@@ -147,10 +148,6 @@ def area_under_cumulative(errors: np.ndarray, *, limit: float = FAILURE) -> floa
     """Integrates the cumulative error curve exactly, from 0 to `limit`, over `limit`; NaN without faces."""
     # A face of error e lies under the curve from e to the limit.
     return float(_mean(np.maximum(limit - np.asarray(errors), 0.0) / limit))
-
-
-def _xywh(boxes) -> np.ndarray:
-    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
 
 
 def _mean(values, axis=None) -> np.ndarray:

@@ -30,8 +30,8 @@ def read(path: str | os.PathLike, names: Collection[str]) -> dict[str, np.ndarra
     """Reads some variables of a file.
 
     Args:
-        path: of the file.
-        names: of the variables; those that the file has not are left out.
+        path: path of the file.
+        names: names of the variables; those that the file has not are left out.
 
     Returns:
         By name: numbers as an array in the file's type, cells as an array of objects, both with the shape that MATLAB

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tqdm
 
 from keras_retinaface.evaluation import annotation, wider_face
-from keras_retinaface.geometry import overlap
+from keras_retinaface.geometry import mesh_code, overlap
 from keras_retinaface.inference import detector as detector_lib
 from keras_retinaface.media import image_file
 from keras_retinaface.mesh import camera as camera_module
@@ -32,7 +32,6 @@ def of_ground_truth(ground_truth: wider_face.GroundTruth) -> list[annotation.Ann
     for row, name in enumerate(ground_truth.names):
         rows = slice(ground_truth.offsets[row], ground_truth.offsets[row + 1])
         boxes = ground_truth.boxes[rows][ground_truth.keep["hard"][rows]]
-        boxes = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
         annotations.append(annotation.Annotation(f"{name}.jpg", boxes, np.full((len(boxes), 5, 2), np.nan)))
     return annotations
 
@@ -48,9 +47,9 @@ def measure(
     """Detects faces with meshes and measures those of annotated faces, at the boxes that the detector predicts.
 
     Args:
-        detector: with `mesh`.
-        directory: that the names of images start from.
-        annotations: of the images.
+        detector: detector with `mesh`.
+        directory: folder that the names of images start from.
+        annotations: annotations of the images.
         min_face: annotated faces whose shorter side is under this many pixels are left out.
         max_pixels: as for `image_file.read`.
 
@@ -98,7 +97,7 @@ def photometric(image: np.ndarray, faces: Sequence[detector_lib.Face]) -> np.nda
 
     Args:
         image: uint8 `[H, W, 3]`, RGB.
-        faces: with meshes.
+        faces: faces with meshes.
 
     Returns:
         float64 `[N, 4]`: the mean absolute difference of colours, 0..1, of the mesh and of the mean face; the pixels of
@@ -111,8 +110,8 @@ def photometric(image: np.ndarray, faces: Sequence[detector_lib.Face]) -> np.nda
     frames = np.stack([mesh.frame for mesh in meshes])
     crops, valid = dense_loss.crop(image[None], tf.constant(frames), np.zeros(len(frames), np.int32), _CROP)
     start = _start(faces, frames, decoder.face)
-    mean = decoder(tf.zeros((1, dense_loss.CODE_SIZE)))[0]
-    camera, light = camera_module.unpack(tf.zeros((len(faces), 16)), start)
+    mean = decoder(tf.zeros((1, mesh_code.CODE_SIZE)))[0]
+    camera, light = camera_module.unpack(tf.zeros((len(faces), mesh_code.CAMERA_SIZE + mesh_code.LIGHT_SIZE)), start)
     sides = (
         (np.stack([m.vertices for m in meshes]), np.stack([m.colours for m in meshes]))
         + (np.stack([m.camera for m in meshes]), np.stack([m.light for m in meshes])),

@@ -1,17 +1,21 @@
-"""Predictions in the text format of the WIDER FACE server: reads and writes. Whether boxes make sense: `diagnosis`."""
+"""Predictions in the text format of the WIDER FACE server: reads and writes. Whether boxes make sense: `diagnosis`.
+
+The one place where detections are turned from and to x, y, width, height; everywhere else they are xyxy.
+"""
 
 from __future__ import annotations
 
 import os
 import pathlib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 
 import numpy as np
 from absl import logging
 
 from keras_retinaface import atomic
 from keras_retinaface.formats import annotation_text
+from keras_retinaface.inference import merging
 
 # Whose rules: those of the official code, or those of its common Python port.
 COMPATS = ("matlab", "python")
@@ -28,7 +32,7 @@ _WORD = re.compile(r"[+-]?(?:[0-9.]+(?:e[+-]?[0-9]+)?|inf|infinity|nan)", re.ASC
 
 def read(
     directory: str | os.PathLike, names: Collection[str], *, compat: str = "matlab"
-) -> tuple[dict[str, np.ndarray], list[str]]:
+) -> tuple[dict[str, merging.Detections], list[str]]:
     """Reads the predictions of some images; says in a warning how many have none.
 
     Args:
@@ -38,8 +42,7 @@ def read(
             number are left out; "python": the announced number is not looked at.
 
     Returns:
-        "event/image" -> float64 `[n, 5]` in file order (`[n, 15]` in files with landmarks), and the names without a
-        file.
+        "event/image" -> detections in file order, and the names without a file.
 
     Raises:
         FileNotFoundError: if there is no such directory, or it holds none of the files.
@@ -66,16 +69,16 @@ def read(
     return predictions, missing
 
 
-def parse(text: str, *, where: str, compat: str = "matlab") -> np.ndarray:
+def parse(text: str, *, where: str, compat: str = "matlab") -> merging.Detections:
     """Parses one file.
 
     Args:
-        text: of the file.
+        text: text of the file.
         where: its path, for messages.
         compat: as for `read`.
 
     Returns:
-        float64 `[n, 5]`: x, y, width, height, score; `[n, 15]` in files with landmarks.
+        Detections in the order of the file; without landmarks where it has none.
 
     Raises:
         ValueError: `file:line` and what is wrong there.
@@ -90,7 +93,7 @@ def parse(text: str, *, where: str, compat: str = "matlab") -> np.ndarray:
     num_rows = int(announced)
     rows = _parse_rows(body, where)
     if compat == "python":
-        return rows
+        return of_rows(rows)
     if num_rows > len(rows):
         logging.warning(
             "%s announces %d rows and has %d: by the official rule it counts as no detections",
@@ -98,29 +101,27 @@ def parse(text: str, *, where: str, compat: str = "matlab") -> np.ndarray:
             num_rows,
             len(rows),
         )
-        return rows[:0]
-    return rows[: max(num_rows, 0)]
+        return of_rows(rows[:0])
+    return of_rows(rows[: max(num_rows, 0)])
 
 
-def write(directory: str | os.PathLike, name: str, rows: np.ndarray) -> None:
+def write(directory: str | os.PathLike, name: str, detections: merging.Detections) -> None:
     """Writes the file of one image, best score first; whole or not at all, so that an interrupted run can go on.
 
     Args:
         directory: made when missing, with the event's folder.
         name: "event/image" without extension; any number of folders, but none that leaves the directory.
-        rows: float `[n, 5]`: x, y, width, height (pixels), score; or `[n, 15]`: five landmarks (x, y) after them, which
-            the readers in use pass over. Written with all their digits: whole numbers cost up to one point of AP.
+        detections: detections of the image. Landmarks, which the readers in use pass over, stand behind the score. All
+            numbers are written with all their digits: whole ones cost up to one point of AP.
 
     Raises:
-        ValueError: if `rows` has another shape or a number is not finite, or the name leaves the directory.
+        ValueError: if a number is not finite, or the name leaves the directory.
     """
     if expected := annotation_text.name_fault(name):
         raise ValueError(f"`name` must be {expected}. Received: {annotation_text.shorten(name)}")
-    rows = np.asarray(rows, np.float64)
-    if rows.ndim != 2 or rows.shape[1] not in (NUM_COLUMNS, NUM_COLUMNS_WITH_LANDMARKS):
-        raise ValueError(f"`rows` must be [n, 5] or [n, 15]. Received: {rows.shape}")
+    rows = to_rows(detections)
     if not np.isfinite(rows).all():
-        raise ValueError(f"`rows` must be finite. Received: {rows[~np.isfinite(rows).all(axis=1)][0].tolist()}")
+        raise ValueError(f"`detections` must be finite. Received: {rows[~np.isfinite(rows).all(axis=1)][0].tolist()}")
     rows = rows[np.argsort(-rows[:, 4], kind="stable")]
     lines = [f"{name}.jpg", str(len(rows)), *(" ".join(map(repr, row)) for row in rows.tolist())]
     path = pathlib.Path(directory, f"{name}.txt")
@@ -129,39 +130,43 @@ def write(directory: str | os.PathLike, name: str, rows: np.ndarray) -> None:
         partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def stack(
-    predictions: Mapping[str, np.ndarray], names: Sequence[str], *, is_sorted: bool = True
-) -> tuple[np.ndarray, np.ndarray]:
-    """Lays the detections of images after another.
+def of_rows(rows: np.ndarray) -> merging.Detections:
+    """Turns rows of the text format into detections; the inverse of `to_rows`.
 
     Args:
-        predictions: "event/image" -> float `[n, 5]`, or `[n, 15]` with landmarks, which are left out; an image that is
-            not there has no detections.
-        names: of the images, in the order wanted.
-        is_sorted: whether to bring those of an image into the order of their scores, best first; equal ones stay.
+        rows: float `[n, 5]`: x, y, width, height (pixels), score; or `[n, 15]`: five landmarks (x, y) after them.
 
     Returns:
-        float64 `[D, 5]`, and how many rows each image has, int64 `[images]`.
+        Detections, float64; of five numbers a row without landmarks.
 
     Raises:
-        ValueError: if a detection is not five finite numbers.
+        ValueError: if `rows` has another shape.
     """
-    rows = []
-    for name in names:
-        image = np.asarray(predictions.get(name, np.zeros((0, NUM_COLUMNS))), np.float64)
-        if image.ndim != 2 or image.shape[1] not in (NUM_COLUMNS, NUM_COLUMNS_WITH_LANDMARKS):
-            raise ValueError(f"`predictions` must be [n, 5] or [n, 15]. Received: {image.shape} for {name}")
-        image = image[:, :NUM_COLUMNS]
-        if is_sorted and np.any(image[1:, 4] > image[:-1, 4]):
-            image = image[np.argsort(-image[:, 4], kind="stable")]
-        rows.append(image)
-    counts = np.array([len(image) for image in rows], np.int64)
-    detections = np.concatenate([np.zeros((0, NUM_COLUMNS)), *rows])
-    if not np.isfinite(detections).all():
-        row = int(np.flatnonzero(~np.isfinite(detections).all(axis=1))[0])
-        name = names[int(np.searchsorted(np.cumsum(counts), row, side="right"))]
-        raise ValueError(f"`predictions` must be finite. Received: {detections[row].tolist()} for {name}")
-    return detections, counts
+    rows = np.asarray(rows, np.float64)
+    if rows.ndim != 2 or rows.shape[1] not in (NUM_COLUMNS, NUM_COLUMNS_WITH_LANDMARKS):
+        raise ValueError(f"`rows` must be [n, 5] or [n, 15]. Received: {rows.shape}")
+    boxes = np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1)
+    # A file without detections has no columns to count, and nothing lacks landmarks in it.
+    has_landmarks = rows.shape[1] > NUM_COLUMNS or not len(rows)
+    landmarks = rows[:, NUM_COLUMNS:].reshape(len(rows), 5, 2) if has_landmarks else None
+    return merging.Detections(boxes, rows[:, 4], landmarks)
+
+
+def to_rows(detections: merging.Detections) -> np.ndarray:
+    """Turns detections into rows of the text format; the inverse of `of_rows`.
+
+    Args:
+        detections: detections of one image.
+
+    Returns:
+        float64 `[n, 15]`, or `[n, 5]` without landmarks.
+    """
+    boxes = np.asarray(detections.boxes, np.float64)
+    scores = np.asarray(detections.scores, np.float64)
+    columns = [boxes[:, :2], boxes[:, 2:] - boxes[:, :2], scores[:, None]]
+    if detections.landmarks is not None:
+        columns.append(np.asarray(detections.landmarks, np.float64).reshape(len(boxes), 10))
+    return np.concatenate(columns, axis=1)
 
 
 def _parse_rows(body: str, where: str) -> np.ndarray:

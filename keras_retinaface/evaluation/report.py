@@ -13,6 +13,8 @@ from PIL import Image
 
 from keras_retinaface.evaluation import aflw2000, annotation, coco, curve, diagnosis, landmark, wider_face
 from keras_retinaface.evaluation import fddb as fddb_lib
+from keras_retinaface.evaluation import table as table_lib
+from keras_retinaface.inference import merging
 from keras_retinaface.media import image_file
 
 # Papers read the ROC of FDDB at these numbers of false positives.
@@ -24,7 +26,7 @@ CURVE_FILES = tuple(
 
 
 def of_wider_face(
-    predictions: Mapping[str, np.ndarray],
+    predictions: Mapping[str, merging.Detections],
     ground_truth: wider_face.GroundTruth,
     *,
     compat: str = "matlab",
@@ -33,7 +35,7 @@ def of_wider_face(
     """Computes WIDER FACE's and COCO's average precision.
 
     Args:
-        predictions: "event/image" -> float `[n, 5 or 15]`.
+        predictions: detections by "event/image".
         ground_truth: cut to the images that count.
         compat: as for `wider_face.evaluate`.
         curves: folder for precision-recall curves, or None.
@@ -45,14 +47,16 @@ def of_wider_face(
     Raises:
         ValueError: if the predictions are in a wrong format; says in which.
     """
-    diagnosis.check(predictions, ground_truth)
-    points = wider_face.precision_recall(predictions, ground_truth, compat=compat)
+    detections = table_lib.stack(predictions, ground_truth.names)
+    diagnosis.check(detections, ground_truth)
+    points = wider_face.precision_recall(detections, ground_truth, compat=compat)
     if curves:
         curve.write_precision_recall(curves, points)
-    everything = coco.evaluate(predictions, ground_truth)
+    detections = detections.best_first()
+    everything = coco.evaluate(detections, ground_truth)
     return {
         **{subset: wider_face.average_precision(subset_points) for subset, subset_points in points.items()},
-        "map": coco.evaluate(predictions, ground_truth, subset="hard").ap,
+        "map": coco.evaluate(detections, ground_truth, subset="hard").ap,
         "map_all": everything.ap,
         "map_all_50": everything.ap50,
         "map_all_75": everything.ap75,
@@ -62,7 +66,7 @@ def of_wider_face(
 
 
 def of_landmarks(
-    predictions: Mapping[str, np.ndarray],
+    predictions: Mapping[str, merging.Detections],
     annotations: Sequence[annotation.Annotation],
     *,
     curves: str | os.PathLike | None = None,
@@ -70,8 +74,8 @@ def of_landmarks(
     """Computes the errors of five landmarks.
 
     Args:
-        predictions: image path without extension -> float `[n, 15]`.
-        annotations: of the images.
+        predictions: detections with landmarks by image path without extension.
+        annotations: annotations of the images.
         curves: folder for the cumulative error curve, or None.
 
     Returns:
@@ -82,12 +86,10 @@ def of_landmarks(
     """
     detections = {}
     for face in annotations:
-        rows = np.asarray(predictions.get(os.path.splitext(face.image)[0], np.zeros((0, 15))), np.float64)
-        if len(rows) and rows.shape[1] != 15:
-            raise ValueError(f"landmarks need predictions with 15 numbers a row. Received: {rows.shape[1]}")
-        rows = rows.reshape(len(rows), 15)
-        boxes = np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1)
-        detections[face.image] = (boxes, rows[:, 5:].reshape(-1, 5, 2))
+        found = predictions.get(os.path.splitext(face.image)[0], merging.empty())
+        if found.landmarks is None:
+            raise ValueError("landmarks need predictions with 15 numbers a row. Received: 5")
+        detections[face.image] = found
     result = landmark.evaluate(detections, annotations)
     if curves:
         x, share = landmark.cumulative(result.face_errors)
@@ -104,7 +106,7 @@ def of_landmarks(
 
 
 def of_fddb(
-    detections: Mapping[str, np.ndarray],
+    detections: Mapping[str, merging.Detections | np.ndarray],
     faces: Mapping[str, np.ndarray],
     images: str | os.PathLike,
     *,
@@ -113,7 +115,7 @@ def of_fddb(
     """Computes both ROC of FDDB.
 
     Args:
-        detections: image path without extension -> float `[n, 5]`, `[n, 6]` or `[n, 15]`.
+        detections: as for `fddb.evaluate`.
         faces: as from `fddb.read_ellipses`.
         images: folder of the images, whose sizes count.
         curves: folder for the ROC, or None.
@@ -121,8 +123,8 @@ def of_fddb(
     Returns:
         `fddb`: true positive rates at `FALSE_POSITIVES`, discrete and continuous, images and faces.
     """
-    rows = {name: image[:, :5] if image.shape[1] == 15 else image for name, image in detections.items()}
-    roc = fddb_lib.evaluate(rows, faces, {name: _size_of(pathlib.Path(images, f"{name}.jpg")) for name in faces})
+    sizes = {name: _size_of(pathlib.Path(images, f"{name}.jpg")) for name in faces}
+    roc = fddb_lib.evaluate(detections, faces, sizes)
     if curves:
         columns = zip(roc.scores, roc.false_positives, roc.discrete, roc.continuous)
         path = curve.write_csv(
@@ -149,11 +151,11 @@ def of_dense(predicted: str | os.PathLike, truth: str | os.PathLike) -> dict:
     """Computes the errors of meshes.
 
     Args:
-        predicted: file as for `dense.load`.
-        truth: file or folder as for `dense.load`.
+        predicted: file as for `aflw2000.load`.
+        truth: file or folder as for `aflw2000.load`.
 
     Returns:
-        `dense`: as from `dense.evaluate`.
+        `dense`: as from `aflw2000.evaluate`.
 
     Raises:
         ValueError: if there is nothing to compare, or the truth lacks landmarks or yaw.

@@ -18,6 +18,7 @@ from keras_retinaface import atomic
 from keras_retinaface.evaluation import prediction
 from keras_retinaface.formats import annotation_text
 from keras_retinaface.inference import detector as detector_lib
+from keras_retinaface.inference import merging
 from keras_retinaface.media import image_file
 
 
@@ -25,7 +26,7 @@ def find_images(directory: str | os.PathLike, paths: Sequence[str], *, is_partia
     """Checks which images of a data set are there.
 
     Args:
-        directory: that the paths start from.
+        directory: folder that the paths start from.
         paths: relative, with extension.
         is_partial: whether images may be missing.
 
@@ -58,13 +59,13 @@ def detect(
     settings: Mapping | None = None,
     max_pixels: int | None = None,
     on_broken: Callable[[ValueError], None] | None = None,
-) -> tuple[dict[str, np.ndarray], float]:
+) -> tuple[dict[str, merging.Detections], float]:
     """Detects faces in every image, with a progress bar.
 
     Args:
-        detector: of any kind of model.
-        directory: that the paths start from.
-        paths: of the images, relative, with extension.
+        detector: detector with any kind of model.
+        directory: folder that the paths start from.
+        paths: paths of the images, relative, with extension.
         output: folder for predictions in the official text format, landmarks behind the score; images whose file is
             there already are read and not detected again.
         settings: what the predictions depend on, ready for JSON; kept beside `output`, so that a run never goes on with
@@ -74,9 +75,8 @@ def detect(
             detections. None raises it.
 
     Returns:
-        Path without extension -> float64 `[n, 15]`: x, y, width, height (pixels), score, five landmarks (x, y); and the
-        mean time of detection of the images that were detected now, seconds, without the first, which builds the graph
-        (NaN if there was no other).
+        Path without extension -> detections; and the mean time of detection of the images that were detected now,
+        seconds, without the first, which builds the graph (NaN if there was no other).
 
     Raises:
         ValueError: if an image cannot be read and `on_broken` is None, or `output` holds predictions made with other
@@ -93,7 +93,7 @@ def detect(
             raise ValueError(f"`paths` must be {expected}. Received: {annotation_text.shorten(path)}")
         stored = None if output is None else pathlib.Path(output, f"{name}.txt")
         if stored is not None and stored.is_file():
-            predictions[name] = _with_landmarks(prediction.parse(annotation_text.read(stored), where=str(stored)))
+            predictions[name] = prediction.parse(annotation_text.read(stored), where=str(stored))
             continue
         try:
             image = image_file.read(os.path.join(directory, path), max_pixels=max_pixels)
@@ -103,10 +103,10 @@ def detect(
             if on_broken is None:
                 raise
             on_broken(error)
-            predictions[name] = to_rows([])
+            predictions[name] = to_detections([])
             continue
         seconds.append(time.perf_counter() - begin)
-        predictions[name] = to_rows(faces)
+        predictions[name] = to_detections(faces)
         if output is not None:
             prediction.write(output, name, predictions[name])
     if len(seconds) < len(paths):
@@ -114,21 +114,13 @@ def detect(
     return predictions, float(np.mean(seconds[1:])) if len(seconds) > 1 else float("nan")
 
 
-def to_rows(faces: Sequence[detector_lib.Face]) -> np.ndarray:
-    """Turns faces into rows of a prediction.
-
-    Args:
-        faces: of one image.
-
-    Returns:
-        float64 `[n, 15]`: x, y, width, height (pixels), score, five landmarks (x, y).
-    """
-    rows = np.zeros((len(faces), prediction.NUM_COLUMNS_WITH_LANDMARKS))
-    for row, face in zip(rows, faces):
-        x1, y1, x2, y2 = (float(side) for side in face.box)
-        row[:5] = x1, y1, x2 - x1, y2 - y1, face.score
-        row[5:] = np.asarray(face.landmarks).reshape(-1)
-    return rows
+def to_detections(faces: Sequence[detector_lib.Face]) -> merging.Detections:
+    """Turns the faces of one image into detections, float64."""
+    return merging.Detections(
+        boxes=np.array([face.box for face in faces], np.float64).reshape(-1, 4),
+        scores=np.array([face.score for face in faces], np.float64),
+        landmarks=np.array([face.landmarks for face in faces], np.float64).reshape(-1, 5, 2),
+    )
 
 
 def fingerprint(model: str) -> str:
@@ -181,8 +173,3 @@ def _read_settings(path: pathlib.Path) -> dict:
     if not isinstance(stored, dict):
         raise ValueError(f"{path}: expected an object. Received: {str(stored)[:80]!r}")
     return stored
-
-
-def _with_landmarks(rows) -> np.ndarray:
-    # A file without detections has no columns to count.
-    return rows if len(rows) else np.zeros((0, prediction.NUM_COLUMNS_WITH_LANDMARKS))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 import numpy as np
 
-from keras_retinaface.evaluation import mat_file, overlap, prediction
+from keras_retinaface.evaluation import mat_file, pairing, prediction
+from keras_retinaface.evaluation import table as table_lib
 from keras_retinaface.formats import annotation_text
 
 SUBSETS = ("easy", "medium", "hard")
+# From which a detection has found a face.
+MIN_OVERLAP = 0.5
 NUM_THRESHOLDS = 1000
 # Written as the official code does: linspace and arange differ in the last bits, and scores may sit on a threshold.
 THRESHOLDS = 1.0 - np.arange(1, NUM_THRESHOLDS + 1) / NUM_THRESHOLDS
@@ -24,7 +27,7 @@ class GroundTruth:
     Attributes:
         names: "event/image" without extension, in official order; image `i` owns rows `offsets[i]:offsets[i + 1]`.
         offsets: int64 `[images + 1]`.
-        boxes: float64 `[rows, 4]`, x y width height, pixels. A face-free image holds one row of zeros.
+        boxes: float64 `[rows, 4]`, xyxy, pixels. A face-free image holds one row of zeros.
         keep: bool `[rows]` by subset: rows that count there; the others are neither wanted nor punished.
     """
 
@@ -38,6 +41,14 @@ class GroundTruth:
         """Faces of all images; the zero rows of face-free images are none."""
         return int(np.count_nonzero(self.boxes.any(axis=1)))
 
+    def check(self, detections: table_lib.Table) -> None:
+        """Raises a ValueError if detections are of other images, or of these in another order."""
+        if detections.names != self.names:
+            raise ValueError(
+                f"`detections` must be of the {len(self.names)} images of the ground truth. "
+                f"Received: {len(detections.names)} images"
+            )
+
     def select(self, names: Collection[str]) -> GroundTruth:
         """Cuts the ground truth to some images, in the order that it has.
 
@@ -47,18 +58,13 @@ class GroundTruth:
         Raises:
             ValueError: if a name is unknown.
         """
-        wanted = set(names)
-        unknown = sorted(wanted.difference(self.names))
+        unknown = sorted(set(names).difference(self.names))
         if unknown:
             raise ValueError(f"{len(unknown)} images are not in the ground truth. Received: {unknown[0]!r} first")
-        images = [i for i, name in enumerate(self.names) if name in wanted]
-        counts = np.diff(self.offsets)[images]
-        is_selected = np.zeros(len(self.names), bool)
-        is_selected[images] = True
-        rows = np.repeat(is_selected, np.diff(self.offsets))
+        images, rows, offsets = table_lib.cut(self.names, self.offsets, names)
         return GroundTruth(
             names=tuple(self.names[i] for i in images),
-            offsets=np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]),
+            offsets=offsets,
             boxes=self.boxes[rows],
             keep={subset: keep[rows] for subset, keep in self.keep.items()},
         )
@@ -83,7 +89,7 @@ def load_ground_truth(directory: str | os.PathLike) -> GroundTruth:
     """Reads the official `wider_{face,easy,medium,hard}_val.mat`.
 
     Args:
-        directory: that holds the four files.
+        directory: folder that holds the four files.
 
     Raises:
         FileNotFoundError: if one of them is missing.
@@ -95,7 +101,7 @@ def load_ground_truth(directory: str | os.PathLike) -> GroundTruth:
             raise FileNotFoundError(f"the official ground truth has four files; {path} is missing")
     names, boxes = _read_faces(paths["face"])
     counts = np.array([len(rows) for rows in boxes], np.int64)
-    offsets = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    offsets = table_lib.to_offsets(counts)
     keep = {}
     for subset in SUBSETS:
         kept = _read_subset(paths[subset])
@@ -110,7 +116,7 @@ def load_ground_truth(directory: str | os.PathLike) -> GroundTruth:
 
 
 def _read_faces(path: str) -> tuple[list[str], list[np.ndarray]]:
-    """Returns the names of the images and their boxes, float64 `[n, 4]`."""
+    """Returns the names of the images and their boxes, float64 `[n, 4]`, xyxy."""
     keys = ("event_list", "file_list", "face_bbx_list")
     content = mat_file.read(path, keys)
     events, files, boxes = (_cells(content.get(key), path, f"`{key}`") for key in keys)
@@ -126,7 +132,8 @@ def _read_faces(path: str) -> tuple[list[str], list[np.ndarray]]:
             if expected := annotation_text.name_fault(title):
                 annotation_text.fail(path, expected, title)
         names.extend(titles)
-        rows.extend(faces)
+        # The file has x, y, width, height; a width may be negative.
+        rows.extend(np.concatenate([face[:, :2], face[:, :2] + face[:, 2:]], axis=1) for face in faces)
     if len(set(names)) != len(names):
         raise ValueError(f"{path}: expected every image once")
     return names, rows
@@ -168,35 +175,23 @@ def _table(value, path: str, num_columns: int) -> np.ndarray:
     return table
 
 
-def evaluate(
-    predictions: Mapping[str, np.ndarray],
-    ground_truth: GroundTruth,
-    *,
-    only: Collection[str] | None = None,
-    compat: str = "matlab",
-    iou_threshold: float = 0.5,
-) -> dict:
+def evaluate(detections: table_lib.Table, ground_truth: GroundTruth, *, compat: str = "matlab") -> dict:
     """Computes the average precision of every subset.
 
     Args:
-        predictions: "event/image" -> float `[n, 5]`: x, y, width, height (pixels), score. An image that is not there
-            has no detections; images that the ground truth does not hold are not looked at.
+        detections: detections of the images of the ground truth.
         ground_truth: the faces.
-        only: "event/image" names to cut the ground truth to.
         compat: "matlab", the official code, or "python", its common port: detections in the order given, not by score,
             and scores scaled in double precision.
-        iou_threshold: overlap from which a detection has found a face.
 
     Returns:
         `easy`, `medium`, `hard`: average precision in [0, 1], NaN for a subset without faces; `images`, `faces`: how
         many were looked at.
 
     Raises:
-        ValueError: if a detection is not five finite numbers, or a name in `only` is unknown.
+        ValueError: if the detections are of other images than the faces.
     """
-    if only is not None:
-        ground_truth = ground_truth.select(only)
-    curves = precision_recall(predictions, ground_truth, compat=compat, iou_threshold=iou_threshold)
+    curves = precision_recall(detections, ground_truth, compat=compat)
     return {
         **{subset: average_precision(curve) for subset, curve in curves.items()},
         "images": len(ground_truth.names),
@@ -205,28 +200,24 @@ def evaluate(
 
 
 def precision_recall(
-    predictions: Mapping[str, np.ndarray],
-    ground_truth: GroundTruth,
-    *,
-    compat: str = "matlab",
-    iou_threshold: float = 0.5,
+    detections: table_lib.Table, ground_truth: GroundTruth, *, compat: str = "matlab"
 ) -> dict[str, Curve]:
     """Computes the curves that `evaluate` integrates.
 
     Args:
-        predictions: as for `evaluate`.
+        detections: as for `evaluate`.
         ground_truth: the faces.
         compat: as for `evaluate`.
-        iou_threshold: as for `evaluate`.
 
     Returns:
         One curve by subset.
     """
     if compat not in prediction.COMPATS:
         raise ValueError(f"`compat` must be one of {prediction.COMPATS}. Received: compat={compat!r}")
-    detections, counts = prediction.stack(predictions, ground_truth.names, is_sorted=compat == "matlab")
-    best = _best_faces(detections, counts, ground_truth, iou_threshold)
-    steps = _threshold_steps(detections[:, 4], counts, compat)
+    ground_truth.check(detections)
+    detections = detections.best_first() if compat == "matlab" else detections
+    best = _best_faces(detections, ground_truth)
+    steps = _threshold_steps(detections.rows.scores, np.diff(detections.offsets), compat)
     return {subset: _curve(best, steps, ground_truth.keep[subset]) for subset in SUBSETS}
 
 
@@ -244,12 +235,12 @@ def average_precision(curve: Curve) -> float:
     return float(np.sum(np.diff(recall) * envelope[1:]))
 
 
-def _best_faces(detections, counts, ground_truth: GroundTruth, iou_threshold: float) -> np.ndarray:
+def _best_faces(detections: table_lib.Table, ground_truth: GroundTruth) -> np.ndarray:
     # The row that each detection overlaps most, of all rows of its image, or -1 where that is under the threshold.
     # Whether the row is kept or already found plays no part, so one pass serves all subsets.
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    pairs = overlap.find(ground_truth.boxes, ground_truth.offsets, detections[:, :4], offsets, iou_threshold, pixel=1)
-    best = np.full(len(detections), -1, np.int64)
+    boxes = detections.rows.boxes
+    pairs = pairing.find(ground_truth.boxes, ground_truth.offsets, boxes, detections.offsets, MIN_OVERLAP, pixel=1)
+    best = np.full(len(boxes), -1, np.int64)
     # The last write wins, so the largest overlap goes last, and of equal ones the first face.
     order = np.lexsort((-pairs.faces, pairs.overlaps))
     best[pairs.detections[order]] = pairs.faces[order]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-NUM_LANDMARKS = 5
-# Where each point comes from when an image is mirrored: the eyes and the mouth corners change sides.
-MIRRORED = (1, 0, 2, 4, 3)
+from keras_retinaface.geometry import five_points
+
+NUM_LANDMARKS = len(five_points.NAMES)
 
 
 def encode(landmarks: tf.Tensor, anchors: tf.Tensor, variance: float) -> tf.Tensor:
@@ -44,12 +44,12 @@ def mirror(landmarks: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
 
     Args:
         landmarks: float32 `[..., 5, 2]`, pixels.
-        width: of the image, pixels.
+        width: width of the image, pixels.
 
     Returns:
         float32 `[..., 5, 2]`, pixels.
     """
-    landmarks = tf.gather(landmarks, MIRRORED, axis=-2)
+    landmarks = tf.gather(landmarks, five_points.MIRRORED, axis=-2)
     return tf.stack([tf.cast(width, landmarks.dtype) - landmarks[..., 0], landmarks[..., 1]], axis=-1)
 
 

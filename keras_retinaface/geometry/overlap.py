@@ -21,25 +21,28 @@ def measure(boxes: np.ndarray, others: np.ndarray, *, pixel: float = 0) -> tuple
     x1, y1, x2, y2 = _sides(boxes)
     left, top, right, bottom = _sides(others)
     # The order of operations of both official codes: overlaps of exactly a threshold occur.
-    width = np.maximum(np.minimum(x2, right) - np.maximum(x1, left) + pixel, 0)
-    height = np.maximum(np.minimum(y2, bottom) - np.maximum(y1, top) + pixel, 0)
-    shared = width * height
-    union = _area(x1, y1, x2, y2, pixel) + _area(left, top, right, bottom, pixel) - shared
-    return shared, union
+    width, height = np.minimum(x2, right), np.minimum(y2, bottom)
+    width -= np.maximum(x1, left)
+    height -= np.maximum(y1, top)
+    if pixel:
+        width += pixel
+        height += pixel
+    shared = np.maximum(width, 0)
+    shared *= np.maximum(height, 0)
+    return shared, _area(x1, y1, x2, y2, pixel) + _area(left, top, right, bottom, pixel) - shared
 
 
-def iou(boxes: np.ndarray, others: np.ndarray, *, pixel: float = 0) -> np.ndarray:
+def iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Computes intersection over union of every pair.
 
     Args:
         boxes: float `[N, 4]`, xyxy, pixels.
         others: float `[M, 4]`, as `boxes`.
-        pixel: as for `measure`.
 
     Returns:
         Float `[N, M]` in [0, 1]; 0 where both boxes are empty.
     """
-    return _over(*measure(boxes[:, None], others[None], pixel=pixel))
+    return _over(*measure(boxes[:, None], others[None]))
 
 
 def share(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -9,11 +9,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from keras_retinaface.geometry import five_points
 from keras_retinaface.media import alignment, picture
 
-# Landmarks by name, in their order: left and right of the image.
-LANDMARKS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
-COLUMNS = ("x1", "y1", "x2", "y2", "score", *(f"{name}_{axis}" for name in LANDMARKS for axis in "xy"))
+COLUMNS = ("x1", "y1", "x2", "y2", "score", *(f"{name}_{axis}" for name in five_points.NAMES for axis in "xy"))
 _POSE = ("yaw", "pitch", "roll")
 
 
@@ -23,7 +22,7 @@ class Face:
 
     Attributes:
         box: float32 `[4]`, xyxy.
-        score: in [0, 1].
+        score: probability of a face, in [0, 1].
         landmarks: float32 `[5, 2]`, (x, y): eyes, nose tip, mouth corners, left of the image first.
         mesh: a `reconstruction.Mesh`, or None if none was asked for.
     """
@@ -43,7 +42,7 @@ class Face:
         """Cuts the face out of its image; what lies outside the image is black.
 
         Args:
-            image: that it was found in: a path, a Pillow image or an array.
+            image: image that the face was found in: a path, a Pillow image or an array.
             size: side of the crop, pixels. None, with `aligned=False` alone: the pixels of the box as they are.
             margin: what is added on each side, as a share of the crop without it.
             aligned: whether the face is turned and scaled so that its landmarks lie where recognition wants them, as

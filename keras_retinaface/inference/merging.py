@@ -7,28 +7,26 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_retinaface.geometry import overlap
+from keras_retinaface.geometry import five_points, overlap
 from keras_retinaface.inference import view as view_lib
 
-# As `geometry.landmark.MIRRORED`, which needs TensorFlow to import; a test holds the two equal.
-MIRRORED = (1, 0, 2, 4, 3)
 # A face that ends within this many pixels of where a tile was cut is taken for cut itself.
 CUT_MARGIN = 2.0
 
 
 class Detections(typing.NamedTuple):
-    """Faces of one image or view.
+    """Faces of one image or view; in evaluation float64, since texts from elsewhere have more digits.
 
     Attributes:
         boxes: float32 `[N, 4]`, xyxy, pixels.
         scores: float32 `[N]`.
-        landmarks: float32 `[N, 5, 2]`, pixels.
+        landmarks: float32 `[N, 5, 2]`, pixels; None where boxes are all that is known.
         dense: float32 `[N, 148]`, of `decoding.decode`, or None without meshes.
     """
 
     boxes: np.ndarray
     scores: np.ndarray
-    landmarks: np.ndarray
+    landmarks: np.ndarray | None
     dense: np.ndarray | None = None
 
     def select(self, rows: np.ndarray) -> Detections:
@@ -47,8 +45,8 @@ def to_image(detections: Detections, view: view_lib.View) -> Detections:
     A cut face is whole in the neighbouring tile, or too large for any tile and found in the view of the whole image.
 
     Args:
-        detections: in pixels of the picture.
-        view: that the picture is of.
+        detections: detections, in pixels of the picture.
+        view: view that the picture shows.
 
     Returns:
         Detections in pixels of the image.
@@ -58,7 +56,7 @@ def to_image(detections: Detections, view: view_lib.View) -> Detections:
     if view.is_flipped:
         width = np.float32(view.input_size[1])
         boxes = np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
-        landmarks = landmarks[:, MIRRORED, :]
+        landmarks = landmarks[:, five_points.MIRRORED, :]
         landmarks = np.stack([width - landmarks[..., 0], landmarks[..., 1]], axis=-1)
     left, top, right, bottom = view.rectangle
     factor = np.array([(right - left) / view.input_size[1], (bottom - top) / view.input_size[0]], np.float32)
@@ -76,7 +74,7 @@ def merge(parts: Sequence[Detections], iou_threshold: float, *, use_voting: bool
     """Merges the detections of several views of an image, each free of duplicates already.
 
     Args:
-        parts: of the views, in pixels of the image.
+        parts: detections of the views, in pixels of the image.
         iou_threshold: two detections that overlap more are one face.
         use_voting: whether the face is the mean of its detections weighted by score (landmarks too), with the best
             score, or just the best detection.

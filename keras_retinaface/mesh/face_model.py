@@ -14,6 +14,7 @@ import numpy as np
 import scipy.sparse
 
 from keras_retinaface.formats import npz_file
+from keras_retinaface.geometry import five_points
 
 ASSET = pathlib.Path(__file__).resolve().parent.parent / "assets" / "face_model.npz"
 # Of the shipped file; assets/README.md has the same line.
@@ -157,9 +158,7 @@ class FaceModel:
 
     def five_points(self, vertices: np.ndarray) -> np.ndarray:
         """Returns `[..., 5, C]`: eye centres, nose tip and mouth corners of `[..., V, C]`, image left before right."""
-        points = vertices[..., self.landmarks, :]
-        eyes = [points[..., 36:42, :].mean(-2), points[..., 42:48, :].mean(-2)]
-        return np.stack([*eyes, points[..., 30, :], points[..., 48, :], points[..., 54, :]], -2)
+        return five_points.from_68(vertices[..., self.landmarks, :])
 
 
 def load(path: pathlib.Path | str = ASSET) -> FaceModel:

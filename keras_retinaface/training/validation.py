@@ -12,7 +12,7 @@ import tensorflow as tf
 from absl import logging
 
 from keras_retinaface import atomic
-from keras_retinaface.evaluation import runner, wider_face
+from keras_retinaface.evaluation import runner, table, wider_face
 from keras_retinaface.inference import detector
 from keras_retinaface.inference import view as view_lib
 from keras_retinaface.media import drawing, image_file
@@ -44,7 +44,7 @@ class SaveModel(keras.callbacks.Callback):
         is_chief: whether this worker writes.
 
     Attributes:
-        detector: of the copy, doubtful detections included; after every epoch it has that epoch's weights.
+        detector: detector of the copy, doubtful detections included; after every epoch it has that epoch's weights.
     """
 
     def __init__(self, workdir: str | os.PathLike, copy: model_lib.RetinaFace, *, is_chief: bool = True):
@@ -81,8 +81,8 @@ class MeasureAp(keras.callbacks.Callback):
         images: folder of the validation images.
         ground_truth: folder of the official ground truth; images that are not there are left out of it.
         every: epochs.
-        epochs: of the run; the last one is measured in any case.
-        rows: of the history so far.
+        epochs: epochs of the run; the last one is measured in any case.
+        rows: rows of the history so far.
 
     Raises:
         FileNotFoundError: if no image is there.
@@ -112,7 +112,7 @@ class MeasureAp(keras.callbacks.Callback):
         if (epoch + 1) % self._every and epoch + 1 < self._epochs:
             return
         predictions, _ = runner.detect(self._saved.detector, self._images, self._paths, on_broken=self._tell)
-        numbers = wider_face.evaluate(predictions, self._truth)
+        numbers = wider_face.evaluate(table.stack(predictions, self._truth.names), self._truth)
         precisions = {_AP.format(subset): float(numbers[subset]) for subset in wider_face.SUBSETS}
         # A small folder may have no faces of a subset, whose precision is then not a number.
         mean = float(np.nanmean(list(precisions.values())))
@@ -133,8 +133,8 @@ class WriteTensorBoard(keras.callbacks.Callback):
     """Writes losses, learning rate and images with detections for TensorBoard; the axis is the step of the training.
 
     Args:
-        directory: for the logs.
-        position: of the training.
+        directory: folder for the logs.
+        position: place of the training.
         saved: the `SaveModel` of the run.
         pictures: uint8 `[H, W, 3]` each, RGB, to draw detections on after every epoch; the first few are taken.
     """

@@ -5,7 +5,7 @@ import tensorflow as tf
 from data_pipeline import augment
 from data_pipeline import image as image_lib
 from keras_retinaface import config as config_lib
-from keras_retinaface.geometry import landmark
+from keras_retinaface.geometry import five_points
 
 _PLAIN = config_lib.Augmentation(
     image_size=(96, 128),
@@ -88,7 +88,7 @@ def test_boxes_and_landmarks_move_with_the_pixels(zoom_out_probability):
         is_flipped = found[0][0] > found[1][0]
         flips.append(is_flipped)
         if is_flipped:
-            points, box = points[list(landmark.MIRRORED)], box[[2, 1, 0, 3]]
+            points, box = points[list(five_points.MIRRORED)], box[[2, 1, 0, 3]]
         for dot, point in zip(found, [*points, box[:2], box[2:]]):
             # A dot cut off by the window has its centre elsewhere.
             reach = 4 * 128 / (0.3 * 200)

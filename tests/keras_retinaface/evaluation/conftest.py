@@ -2,7 +2,7 @@ import pathlib
 
 import pytest
 
-from keras_retinaface.evaluation import prediction, wider_face
+from keras_retinaface.evaluation import prediction, table, wider_face
 
 
 @pytest.fixture(scope="package")
@@ -18,3 +18,8 @@ def ground_truth(mini):
 @pytest.fixture(scope="package")
 def predictions(mini, ground_truth):
     return prediction.read(mini / "pred", ground_truth.names)[0]
+
+
+@pytest.fixture(scope="package")
+def detections(predictions, ground_truth):
+    return table.stack(predictions, ground_truth.names)

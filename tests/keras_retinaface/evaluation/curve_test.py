@@ -6,8 +6,8 @@ import numpy as np
 from keras_retinaface.evaluation import curve, wider_face
 
 
-def test_csv_holds_the_curves_and_png_shows_them(ground_truth, predictions, tmp_path):
-    curves = wider_face.precision_recall(predictions, ground_truth)
+def test_csv_holds_the_curves_and_png_shows_them(ground_truth, detections, tmp_path):
+    curves = wider_face.precision_recall(detections, ground_truth)
     table, picture = curve.write_precision_recall(tmp_path / "new", curves)
     with table.open() as file:
         rows = list(csv.DictReader(file))

@@ -1,7 +1,9 @@
 import subprocess
 import sys
 
-MODULES = "aflw2000 annotation coco curve diagnosis fddb landmark overlap prediction report runner wider_face".split()
+MODULES = (
+    "aflw2000 annotation coco curve diagnosis fddb landmark pairing prediction report runner table wider_face".split()
+)
 
 
 def test_evaluation_of_predictions_needs_no_tensorflow():

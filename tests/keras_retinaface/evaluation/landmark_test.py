@@ -2,10 +2,15 @@ import numpy as np
 import pytest
 
 from keras_retinaface.evaluation import annotation, landmark
+from keras_retinaface.inference import merging
 
 
 def _annotation(boxes, landmarks, image="a.jpg"):
     return annotation.Annotation(image, np.array(boxes, float).reshape(-1, 4), np.array(landmarks, float))
+
+
+def _found(boxes, landmarks):
+    return merging.Detections(np.array(boxes, float), np.ones(len(boxes)), landmarks)
 
 
 def _points(x, y):
@@ -18,7 +23,7 @@ def test_worked_example():
     found = _points(10, 10)
     found[2] += [3, 4]
     found[0] += [0, 12]
-    result = landmark.evaluate({"a.jpg": (np.array([[1, 0, 41, 90]]), found[None])}, [truth])
+    result = landmark.evaluate({"a.jpg": _found([[1, 0, 41, 90]], found[None])}, [truth])
     np.testing.assert_allclose(result.errors, [[0.2, 0, 5 / 60, 0, 0]])
     summary = result.summarise()
     assert summary["nme"] == pytest.approx(17 / 300)
@@ -34,7 +39,7 @@ def test_unmatched_faces_fail_and_are_counted():
     boxes = np.array([[0, 0, 40, 40], [100, 0, 140, 40]])
     # The second is off by 8 pixels at every point: 8 / 40 = 0.2, more than 10 %.
     points = np.array([_points(5, 5), _points(105, 13)])
-    summary = landmark.evaluate({"a.jpg": (boxes, points)}, [truth]).summarise()
+    summary = landmark.evaluate({"a.jpg": _found(boxes, points)}, [truth]).summarise()
     assert (summary["faces"], summary["unmatched"]) == (3, 1)
     assert summary["nme"] == pytest.approx(0.1)
     assert summary["failure_rate"] == pytest.approx(2 / 3)
@@ -48,7 +53,7 @@ def test_faces_without_points_hold_their_detections():
     truth = _annotation([[0, 0, 40, 40], [10, 0, 50, 40]], [_points(5, 5), np.full((5, 2), np.nan)])
     boxes = np.array([[9, 0, 49, 40], [0, 5, 40, 45]])
     points = np.array([_points(500, 500), _points(5, 5)])
-    result = landmark.evaluate({"a.jpg": (boxes, points)}, [truth])
+    result = landmark.evaluate({"a.jpg": _found(boxes, points)}, [truth])
     np.testing.assert_array_equal(result.errors, np.zeros((1, 5)))
 
 
@@ -57,7 +62,7 @@ def test_missing_points_are_left_out():
     points[3:] = np.nan
     truth = _annotation([[0, 0, 30, 30]], [points])
     found = _points(10, 10) + [3, 0]
-    result = landmark.evaluate({"a.jpg": (np.array([[0, 0, 30, 30]]), found[None])}, [truth])
+    result = landmark.evaluate({"a.jpg": _found([[0, 0, 30, 30]], found[None])}, [truth])
     np.testing.assert_allclose(result.face_errors, [0.1])
     assert result.summarise()["by_point"]["left_mouth"] is None
 

@@ -5,17 +5,28 @@ import zipfile
 import numpy as np
 import pytest
 
-from keras_retinaface.evaluation import prediction, wider_face
+from keras_retinaface.evaluation import prediction, table, wider_face
 
 BIG_SETS = ("jitter_low", "jitter_high", "edges")
 
 
-def _one_image(boxes, keep=None, names=("0--A/a",)):
-    # A ground truth whose first image has all the boxes.
-    boxes = np.array(boxes, np.float64).reshape(-1, 4)
+def _one_image(boxes_xywh, keep=None):
+    boxes = prediction.of_rows(np.pad(np.array(boxes_xywh, np.float64), ((0, 0), (0, 1)))).boxes
     keep = np.ones(len(boxes), bool) if keep is None else np.array(keep, bool)
-    offsets = np.array([0] + [len(boxes)] * len(names))
-    return wider_face.GroundTruth(names, offsets, boxes, dict.fromkeys(wider_face.SUBSETS, keep))
+    return wider_face.GroundTruth(
+        ("0--A/a",), np.array([0, len(boxes)]), boxes, dict.fromkeys(wider_face.SUBSETS, keep)
+    )
+
+
+def _evaluate(rows, ground_truth, **options):
+    """Evaluates rows of the text format, by image or those of the only one."""
+    rows = rows if isinstance(rows, dict) else {"0--A/a": rows}
+    found = {name: prediction.of_rows(image) for name, image in rows.items()}
+    return wider_face.evaluate(table.stack(found, ground_truth.names), ground_truth, **options)
+
+
+def _xywh(boxes):
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
 
 
 def _reference(predictions, ground_truth, subset, compat):
@@ -27,7 +38,7 @@ def _reference(predictions, ground_truth, subset, compat):
     totals, num_faces = np.zeros((1000, 2)), 0
     for i, name in enumerate(ground_truth.names):
         rows = slice(ground_truth.offsets[i], ground_truth.offsets[i + 1])
-        faces, keep = ground_truth.boxes[rows], ground_truth.keep[subset][rows]
+        faces, keep = _xywh(ground_truth.boxes[rows]), ground_truth.keep[subset][rows]
         num_faces += keep.sum()
         found = predictions.get(name, [])
         if not len(found) or not len(faces):
@@ -57,18 +68,18 @@ def _reference(predictions, ground_truth, subset, compat):
         return totals[:, 1] / totals[:, 0], totals[:, 1] / num_faces
 
 
-def test_mini_equals_the_public_port(mini, ground_truth, predictions):
+def test_mini_equals_the_public_port(mini, ground_truth, detections):
     expected = json.loads((mini / "expected.json").read_text())
     for compat, key in (("matlab", "fast_matlab"), ("python", "python_port")):
-        result = wider_face.evaluate(predictions, ground_truth, compat=compat)
+        result = wider_face.evaluate(detections, ground_truth, compat=compat)
         for subset in wider_face.SUBSETS:
             assert result[subset] == pytest.approx(expected[key][subset], abs=1e-12)
     assert (result["images"], result["faces"]) == (30, ground_truth.num_faces)
 
 
-def test_mini_curves_equal_the_public_port_at_every_threshold(mini, ground_truth, predictions):
+def test_mini_curves_equal_the_public_port_at_every_threshold(mini, ground_truth, detections):
     expected = np.load(mini / "expected_pr.npz")
-    curves = wider_face.precision_recall(predictions, ground_truth, compat="python")
+    curves = wider_face.precision_recall(detections, ground_truth, compat="python")
     for i, subset in enumerate(wider_face.SUBSETS):
         np.testing.assert_array_equal(curves[subset].precision, expected["precision"][i])
         np.testing.assert_array_equal(curves[subset].recall, expected["recall"][i])
@@ -80,7 +91,7 @@ def test_random_sets_equal_the_protocol_told_in_loops(ground_truth, kind, compat
     rng = np.random.default_rng(3)
     predictions = {}
     for i, name in enumerate(ground_truth.names[:-2]):
-        faces = ground_truth.boxes[ground_truth.offsets[i] : ground_truth.offsets[i + 1]]
+        faces = _xywh(ground_truth.boxes[ground_truth.offsets[i] : ground_truth.offsets[i + 1]])
         boxes = np.repeat(faces, 3, axis=0) + rng.integers(-6, 7, (3 * len(faces), 4))
         scores = {
             "probabilities": rng.random,
@@ -89,7 +100,8 @@ def test_random_sets_equal_the_protocol_told_in_loops(ground_truth, kind, compat
             "on thresholds": lambda n: rng.integers(0, 41, n) / 40,
         }[kind](len(boxes))
         predictions[name] = np.column_stack([boxes, scores])
-    curves = wider_face.precision_recall(predictions, ground_truth, compat=compat)
+    found = {name: prediction.of_rows(rows) for name, rows in predictions.items()}
+    curves = wider_face.precision_recall(table.stack(found, ground_truth.names), ground_truth, compat=compat)
     for subset in wider_face.SUBSETS:
         precision, recall = _reference(predictions, ground_truth, subset, compat)
         np.testing.assert_array_equal(curves[subset].recall, recall)
@@ -103,8 +115,9 @@ def test_whole_validation_set_equals_the_official_code(shared, tmp_path, name):
     predictions, missing = prediction.read(tmp_path, ground_truth.names)
     assert not missing and ground_truth.num_faces == 39_704
     expected = json.loads((shared / "evaluation" / "expected.json").read_text())[name]
+    detections = table.stack(predictions, ground_truth.names)
     for compat, key in (("matlab", "official_matlab"), ("python", "python_port")):
-        result = wider_face.evaluate(predictions, ground_truth, compat=compat)
+        result = wider_face.evaluate(detections, ground_truth, compat=compat)
         for subset in wider_face.SUBSETS:
             assert result[subset] == pytest.approx(expected[key][subset], abs=1e-9)
 
@@ -116,8 +129,9 @@ def test_million_detections_take_about_a_second(shared):
         name: np.column_stack([rng.uniform(0, 1000, (500, 2)), rng.uniform(5, 80, (500, 2)), rng.random(500)])
         for name in ground_truth.names
     }
+    found = {name: prediction.of_rows(rows) for name, rows in predictions.items()}
     begin = time.perf_counter()
-    wider_face.evaluate(predictions, ground_truth)
+    wider_face.evaluate(table.stack(found, ground_truth.names), ground_truth)
     # One second on a quiet core; the bound leaves room for a busy machine and still catches a loop over detections.
     assert time.perf_counter() - begin < 5
 
@@ -126,7 +140,7 @@ def test_second_hit_is_false_and_ignored_hit_is_neutral():
     # Two kept faces far apart and an ignored one. By score: hit, second hit (false), ignored (neutral), hit, nothing.
     faces = [[0, 0, 9, 9], [100, 0, 9, 9], [200, 0, 9, 9]]
     rows = [[0, 0, 9, 9, 0.9], [0, 0, 9, 9, 0.8], [200, 0, 9, 9, 0.7], [100, 0, 9, 9, 0.6], [300, 0, 9, 9, 0.5]]
-    result = wider_face.evaluate({"0--A/a": np.array(rows)}, _one_image(faces, [1, 1, 0]))
+    result = _evaluate(rows, _one_image(faces, [1, 1, 0]))
     # Precision 1/1 up to recall 1/2, then 2/3 up to recall 1.
     assert result["hard"] == pytest.approx(0.5 * 1 + 0.5 * 2 / 3, abs=1e-12)
 
@@ -135,42 +149,43 @@ def test_overlap_of_exactly_one_half_finds_a_face():
     # 10 x 10 pixels (9 + 1) within 10 x 20: 100 / 200. One pixel more and it is 100 / 210.
     for height, expected in ((19, 1.0), (20, 0.0)):
         rows = np.array([[0, 0, 9, height, 0.9], [500, 500, 1, 1, 0.1]])
-        assert wider_face.evaluate({"0--A/a": rows}, _one_image([[0, 0, 9, 9]]))["easy"] == expected
+        assert _evaluate(rows, _one_image([[0, 0, 9, 9]]))["easy"] == expected
 
 
 def test_equal_scores_give_zero_as_the_official_code_does():
     rows = np.array([[0, 0, 9, 9, 0.5], [50, 0, 9, 9, 0.5]])
     for compat in prediction.COMPATS:
-        assert wider_face.evaluate({"0--A/a": rows}, _one_image([[0, 0, 9, 9]]), compat=compat)["hard"] == 0
+        assert _evaluate(rows, _one_image([[0, 0, 9, 9]]), compat=compat)["hard"] == 0
 
 
 def test_no_predictions_give_zero_and_no_faces_give_nan(ground_truth):
-    assert wider_face.evaluate({}, ground_truth)["hard"] == 0
-    result = wider_face.evaluate({}, _one_image([[0, 0, 0, 0]], [0]))
+    assert _evaluate({}, ground_truth)["hard"] == 0
+    result = _evaluate({}, _one_image([[0, 0, 0, 0]], [0]))
     assert np.isnan(result["hard"]) and result["faces"] == 0
 
 
-def test_only_equals_a_ground_truth_that_never_had_the_others(ground_truth, predictions):
+def test_a_part_equals_a_ground_truth_that_never_had_the_others(ground_truth, predictions):
     names = [name for name in ground_truth.names if name.startswith("1--")]
-    result = wider_face.evaluate(predictions, ground_truth, only=names)
+    part = ground_truth.select(names)
+    result = wider_face.evaluate(table.stack(predictions, part.names), part)
     assert result["images"] == 6
+    rows = {name: prediction.to_rows(predictions[name]) for name in names}
     for subset in wider_face.SUBSETS:
-        cut = ground_truth.select(names)
-        precision, recall = _reference({name: predictions[name] for name in names}, cut, subset, "matlab")
-        curve = wider_face.Curve(precision, recall, int(cut.keep[subset].sum()))
+        precision, recall = _reference(rows, part, subset, "matlab")
+        curve = wider_face.Curve(precision, recall, int(part.keep[subset].sum()))
         assert result[subset] == pytest.approx(wider_face.average_precision(curve), abs=1e-12)
-    everything = wider_face.evaluate(predictions, ground_truth, only=ground_truth.names[::-1])
-    assert everything == wider_face.evaluate(predictions, ground_truth)
+    everything = ground_truth.select(ground_truth.names[::-1])
+    assert everything.names == ground_truth.names
+    np.testing.assert_array_equal(everything.boxes, ground_truth.boxes)
 
 
-def test_errors_name_what_came(ground_truth, predictions, tmp_path):
+def test_errors_name_what_came(ground_truth, detections, tmp_path):
     with pytest.raises(ValueError, match=r"1 images are not in the ground truth. Received: '9--X/y' first"):
-        wider_face.evaluate(predictions, ground_truth, only=["9--X/y"])
-    with pytest.raises(ValueError, match=r"must be \[n, 5\] or \[n, 15\]. Received: \(2, 4\) for 0--A/a"):
-        wider_face.evaluate({"0--A/a": np.zeros((2, 4))}, _one_image([[0, 0, 9, 9]]))
-    with pytest.raises(ValueError, match="must be finite. Received: .*nan.* for 0--A/a"):
-        wider_face.evaluate({"0--A/a": np.full((1, 5), np.nan)}, _one_image([[0, 0, 9, 9]]))
+        ground_truth.select(["9--X/y"])
+    part = detections.select(detections.names[1:])
+    with pytest.raises(ValueError, match="`detections` must be of the 30 images of the ground truth. Received: 29 im"):
+        wider_face.evaluate(part, ground_truth)
     with pytest.raises(ValueError, match="`compat` must be one of .* Received: compat='octave'"):
-        wider_face.evaluate({}, ground_truth, compat="octave")
+        wider_face.evaluate(detections, ground_truth, compat="octave")
     with pytest.raises(FileNotFoundError, match="wider_face_val.mat is missing"):
         wider_face.load_ground_truth(tmp_path)

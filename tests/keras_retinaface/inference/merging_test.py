@@ -32,10 +32,6 @@ def _assert_same(found, expected, atol=0.0):
             np.testing.assert_allclose(a, b, rtol=0, atol=atol)
 
 
-def test_mirrored_points_are_those_of_geometry():
-    assert merging.MIRRORED == landmark.MIRRORED
-
-
 @pytest.mark.parametrize("use_voting", [False, True])
 def test_merge_of_one_view_is_identity(use_voting):
     part = _random(30)
