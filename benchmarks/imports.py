@@ -1,9 +1,10 @@
 """Holds imported checkpoints against the outputs that the original packages' networks gave, on photos and odd sizes.
 
     python tests/testdata/make_imports.py --packages=FOLDER --yakhyo=CHECKOUT --checkpoints=/tmp/checkpoints
+    python tests/testdata/make_imports_peteryux.py --checkout=CLONE --checkpoints=/tmp/checkpoints
     python -m benchmarks.imports --checkpoints=/tmp/checkpoints
 
-The first command needs torch and the packages, see there; the second this project alone. Prints, a row for each
+The first two need torch, the packages and a clone, see there; the last this project alone. Prints, a row for each
 checkpoint and image, the largest difference of raw outputs over the largest output, and how many faces suppression
 leaves of theirs and of ours, of the best anchors by theirs. Ends with 1 if a difference is over 1e-4 or a face another.
 """
@@ -78,8 +79,8 @@ def same_faces(model, found: imports.Checkpoint, image: np.ndarray, expected: di
 
 
 def _suppress(boxes: np.ndarray, scores: np.ndarray) -> list[int]:
-    """Returns the rows that greedy suppression leaves."""
-    order, kept = np.argsort(-scores, kind="stable"), []
+    """Returns the rows that greedy suppression leaves; of scores that only rounding tells apart the first is better."""
+    order, kept = np.argsort(-np.round(scores, 4), kind="stable"), []
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     while len(order):
         first, order = order[0], order[1:]
@@ -134,7 +135,8 @@ def main(argv):
     from keras_retinaface.network import model as model_lib
 
     worst, is_same = 0.0, True
-    for path in sorted(pathlib.Path(_CHECKPOINTS.value).glob("*.pth")):
+    folder = pathlib.Path(_CHECKPOINTS.value)
+    for path in sorted([*folder.glob("*.pth"), *(file.parent for file in folder.glob("*/*.index"))]):
         if not re.search(_ONLY.value, path.stem):
             continue
         # Drawn weights know nothing of the images they were trained on.

@@ -5,7 +5,7 @@ from __future__ import annotations
 # What the first layer of the MobileNets subtracts, so that padding in this colour is zero to the network.
 PADDING = (123, 117, 104)
 BACKBONES = (
-    *("mobilenet025", "mobilenet050", "mobilenet100", "mobilenet_v2", "mobilenet_v2_1280"),
+    *("mobilenet025", "mobilenet050", "mobilenet100", "mobilenet_v2", "mobilenet_v2_160", "mobilenet_v2_1280"),
     *("resnet18", "resnet34", "resnet50", "resnet152", "resnet50_v2"),
 )
 LAYOUTS = ("torchvision", "keras")

@@ -71,7 +71,8 @@ class Network:
 
     Attributes:
         backbone: one of `BACKBONES`. mobilenet025 to mobilenet100 are MobileNetV1 of a quarter, half and whole width,
-            mobilenet_v2_1280 ends with its convolution to 1280 channels, resnet50_v2 has norms before its convolutions.
+            mobilenet_v2_160 ends before the block of 320 channels, mobilenet_v2_1280 with its convolution to 1280,
+            resnet50_v2 has norms before its convolutions.
         backbone_layout: whose form a ResNet or MobileNetV2 has, "torchvision" or "keras" (`keras.applications`): where
             it strides and pads; weights of one are wrong in the other.
         image_mean: of red, green and blue, 0..255, that the first layer takes away; empty for what the backbone's

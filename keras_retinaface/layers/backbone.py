@@ -15,7 +15,8 @@ _MOBILENET_STAGES = {
 
 # How many times the filters of width 0.25.
 _MOBILENETS = {"mobilenet025": 1, "mobilenet050": 2, "mobilenet100": 4}
-_MOBILENETS_V2 = ("mobilenet_v2", "mobilenet_v2_1280")
+# Blocks of each; the largest has one convolution more.
+MOBILENETS_V2 = {"mobilenet_v2_160": 16, "mobilenet_v2": 17, "mobilenet_v2_1280": 17}
 
 # Means of red, green and blue that the first layer takes away. Divisions, and the order of the channels, are in the
 # kernel of the first convolution instead: `backbone_weights` puts them there.
@@ -72,8 +73,10 @@ def build(name: str, x, *, negative_slope: float, layout: str = "torchvision") -
     """
     if name in _MOBILENETS:
         return mobilenet_v1(x, negative_slope, width=_MOBILENETS[name])
-    if name in _MOBILENETS_V2:
-        return mobilenet_v2.build(x, layout=layout, has_last=name == "mobilenet_v2_1280")
+    if name in MOBILENETS_V2:
+        return mobilenet_v2.build(
+            x, layout=layout, num_blocks=MOBILENETS_V2[name], has_last=name == "mobilenet_v2_1280"
+        )
     if name == resnet_v2.NAME:
         return resnet_v2.build(x)
     if name in resnet.DEPTHS:
@@ -85,7 +88,7 @@ def mean(name: str, layout: str) -> tuple[float, float, float]:
     """Returns the means of red, green and blue, 0..255, that a backbone's weights were trained with."""
     if name in _MOBILENETS:
         return _MEANS["public"]
-    if name in _MOBILENETS_V2 and layout == "keras":
+    if name in MOBILENETS_V2 and layout == "keras":
         return _MEANS["mobilenet_v2 of keras"]
     return _MEANS[layout]
 
@@ -100,9 +103,10 @@ def block_outputs(name: str) -> list[str]:
         raise ValueError(f"`use_recompute` cannot cut {name}, whose maps are taken within its units")
     if name in resnet.DEPTHS:
         return ["pool1"] + [layer_name.relu_of(block) for block in resnet.block_names(name)]
-    if name in _MOBILENETS_V2:
+    if name in MOBILENETS_V2:
         last = [layer_name.relu_of(mobilenet_v2.LAST)] if name == "mobilenet_v2_1280" else []
-        return [layer_name.relu_of("mobile_0"), *(f"{block}_output" for block in mobilenet_v2.block_names()), *last]
+        blocks = mobilenet_v2.block_names(MOBILENETS_V2[name])
+        return [layer_name.relu_of("mobile_0"), *(f"{block}_output" for block in blocks), *last]
     blocks = [
         layer_name.relu_of(f"{stage}_{index}_pointwise")
         for stage, blocks in _MOBILENET_STAGES.items()
@@ -115,7 +119,7 @@ def stem(name: str) -> str:
     """Returns the first convolution."""
     if name in _MOBILENETS:
         return "stage1_0"
-    return "mobile_0" if name in _MOBILENETS_V2 else "conv1"
+    return "mobile_0" if name in MOBILENETS_V2 else "conv1"
 
 
 def taps(name: str) -> dict[str, str]:
@@ -126,7 +130,7 @@ def taps(name: str) -> dict[str, str]:
     if name in resnet.DEPTHS:
         ends = [block for block in blocks if block != "pool1"]
         last = {f"C{stage}": [block for block in ends if block.startswith(f"C{stage}_")][-1] for stage in range(2, 6)}
-    elif name in _MOBILENETS_V2:
+    elif name in MOBILENETS_V2:
         last = {"C2": blocks[3], "C3": blocks[6], "C4": blocks[13], "C5": blocks[-1]}
     else:
         last = {"C2": blocks[3], "C3": blocks[5], "C4": blocks[11], "C5": blocks[13]}

@@ -17,14 +17,17 @@ from absl import logging
 from keras_retinaface.formats import torch_file
 from keras_retinaface.layers import backbone, layer_name, resnet
 from keras_retinaface.weights import arrays as arrays_lib
-from keras_retinaface.weights import imports, torch_name
+from keras_retinaface.weights import imports, keras_name, torch_name
 
 _KERAS_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 # Standard deviations of red, green and blue over ImageNet that torchvision divides by, for pixels of 0..255.
 _TORCH_DEVIATIONS = 255.0 * np.array((0.229, 0.224, 0.225), np.float32)
 _KERAS_MOBILENET_RANGE = 127.5
-_MOBILENETS_V2 = ("mobilenet_v2", "mobilenet_v2_1280")
-_LAST_OF_MOBILENET_V2 = re.compile(r"features\.18\.|Conv_1(?:_bn)?/")
+# What a MobileNetV2 leaves out, by what the first of its blocks beyond is.
+_BEYOND = {
+    "mobilenet_v2": re.compile(r"features\.18\.|Conv_1(?:_bn)?/"),
+    "mobilenet_v2_160": re.compile(r"features\.1[78]\.|block_16_|Conv_1(?:_bn)?/"),
+}
 _CLASSIFIERS = re.compile(r"(?:fc|classifier)\.|predictions/")
 
 
@@ -76,9 +79,9 @@ def translate(arrays: Mapping[str, np.ndarray], network, source: str, layout: st
         raise ValueError(f"{source}: needs image_mean={wanted}. Received: image_mean={network.image_mean}")
     arrays = {re.sub(r"^module\.", "", key): np.asarray(array) for key, array in arrays.items()}
     arrays = {key: array for key, array in arrays.items() if not _CLASSIFIERS.match(key)}
-    if name == "mobilenet_v2":
-        arrays = {key: array for key, array in arrays.items() if not _LAST_OF_MOBILENET_V2.match(key)}
-    if name not in (*resnet.DEPTHS, *_MOBILENETS_V2):
+    if name in _BEYOND:
+        arrays = {key: array for key, array in arrays.items() if not _BEYOND[name].match(key)}
+    if name not in (*resnet.DEPTHS, *backbone.MOBILENETS_V2):
         return imports.from_state_dict({f"body.{key}": array for key, array in arrays.items()}, source)
     if layout != network.backbone_layout:
         raise ValueError(
@@ -87,7 +90,7 @@ def translate(arrays: Mapping[str, np.ndarray], network, source: str, layout: st
         )
     layer_of = {
         "torchvision": torch_name.resnet if name in resnet.DEPTHS else torch_name.mobilenet_v2,
-        "keras": _keras_resnet if name in resnet.DEPTHS else _keras_mobilenet,
+        "keras": keras_name.resnet if name in resnet.DEPTHS else keras_name.mobilenet_v2,
     }[layout]
     values: dict[str, np.ndarray] = {}
     for key, array in arrays.items():
@@ -124,25 +127,6 @@ def _prepared(values: dict, name: str, layout: str) -> dict:
 def _keras_array(layer: str, index: str, array: np.ndarray) -> tuple[str, np.ndarray]:
     leaf = (_KERAS_NORM if layer_name.is_norm(layer) else ("kernel", "bias"))[int(index)]
     return f"{layer}/{leaf}", array
-
-
-def _keras_resnet(layer: str) -> str | None:
-    if layer in ("conv1_conv", "conv1_bn"):
-        return torch_name.part("conv1", layer == "conv1_bn")
-    if match := re.fullmatch(r"conv([2-5])_block(\d+)_([0-3])_(conv|bn)", layer):
-        part = f"conv{match[3]}" if match[3] != "0" else "shortcut"
-        return torch_name.part(f"C{match[1]}_{int(match[2]) - 1}_{part}", match[4] == "bn")
-    return None
-
-
-def _keras_mobilenet(layer: str) -> str | None:
-    if layer in ("Conv_1", "Conv_1_bn"):
-        return torch_name.part("mobile_18", layer == "Conv_1_bn")
-    if layer in ("Conv1", "bn_Conv1"):
-        return torch_name.part("mobile_0", layer == "bn_Conv1")
-    if match := re.fullmatch(r"(?:expanded_conv|block_(\d+))_(expand|depthwise|project)(_BN)?", layer):
-        return torch_name.part(f"mobile_{int(match[1] or 0) + 1}_{match[2]}", bool(match[3]))
-    return None
 
 
 def _read_h5(path: pathlib.Path) -> dict[str, np.ndarray]:

@@ -14,22 +14,28 @@ from collections.abc import Mapping
 import numpy as np
 
 from keras_retinaface import config as config_lib
-from keras_retinaface.formats import archive, hdf5_file, torch_file
-from keras_retinaface.weights import arrays, imports_insightface, imports_onnx, imports_pytorch
+from keras_retinaface.formats import archive, hdf5_file, mxnet_file, torch_file
+from keras_retinaface.weights import (
+    arrays,
+    imports_insightface,
+    imports_onnx,
+    imports_onnx_insightface,
+    imports_peteryux,
+    imports_pytorch,
+)
 
-PROJECTS = ("biubug6", "ternaus", "yakhyo", "serengil")
+PROJECTS = ("biubug6", "ternaus", "yakhyo", "serengil", "peteryuX")  # serengil's are insightface's ResNet-50
 _READERS = {
     ".pth": torch_file.read,
     ".pt": torch_file.read,
     ".zip": torch_file.read,
     ".npz": arrays.read_npz,
+    ".params": lambda path: imports_insightface.from_mxnet(mxnet_file.read(path)),
 }
 # What people have beside these, and what can be done about it.
 _NOT_READ = {
-    ".params": "MXNet's files are not read; serengil's retinaface.h5 holds the same network",
-    ".npy": "pickled dicts are not read; serengil's retinaface.h5 holds the same network",
-    ".pb": "frozen graphs of TensorFlow are not read",
-    ".index": "checkpoints of TensorFlow, as peteryuX's, are not read",
+    ".npy": "pickled dicts, as StanislasBertrand's, are not read; serengil's retinaface.h5 holds the same network",
+    ".pb": "frozen graphs of TensorFlow are not read; of a SavedModel give the folder",
     ".tar": "packed folders are not read; unpack it",
 }
 
@@ -53,8 +59,8 @@ def read(path: str | os.PathLike, project: str = "") -> Checkpoint:
     """Reads a public checkpoint.
 
     Args:
-        path: `.pth`, `.pt` or `.npz` of a PyTorch state dict, `.h5` of Keras, `.onnx` with norms folded into the
-            convolutions.
+        path: `.pth`, `.pt` or `.npz` of a PyTorch state dict, `.h5` of Keras, `.params` of MXNet, `.onnx` with norms
+            folded into the convolutions, `.index` of a checkpoint of TensorFlow, or a folder of these or a SavedModel.
         project: whose it is, one of `PROJECTS`; empty to tell by what it holds.
 
     Raises:
@@ -64,15 +70,15 @@ def read(path: str | os.PathLike, project: str = "") -> Checkpoint:
     path, source = pathlib.Path(path), str(path)
     if project and project not in PROJECTS:
         raise ValueError(f"`project` must be one of {PROJECTS}, or empty. Received: {project!r}")
-    known = sorted([*_READERS, ".h5", ".onnx"])
+    if path.suffix == ".index" or path.is_dir():
+        _check_project(source, project, ("peteryuX",))
+        return Checkpoint("peteryuX", *imports_peteryux.translate(imports_peteryux.read(path), source))
+    known = sorted([*_READERS, ".h5", ".index", ".onnx"])
     if path.suffix not in known:
         reason = f"; {_NOT_READ[path.suffix]}" if path.suffix in _NOT_READ else ""
         raise ValueError(f"{source}: expected one of {known}. Received: {path.suffix!r}{reason}")
     if path.suffix == ".onnx":
-        if project:
-            _check_project(source, project, ("yakhyo",))
-        found = imports_onnx.read(path)
-        return Checkpoint("yakhyo", imports_pytorch.config_of(found.shapes, source, "yakhyo"), found.values)
+        return _read_onnx(path, project)
     state = _read_h5(path) if path.suffix == ".h5" else _READERS[path.suffix](path)
     if all(name.startswith("module.") for name in state):  # what parallel training leaves
         state = {name.removeprefix("module."): array for name, array in state.items()}
@@ -94,6 +100,20 @@ def read(path: str | os.PathLike, project: str = "") -> Checkpoint:
         if str(error).startswith(source):
             raise
         raise ValueError(f"{source}: holds other arrays than a RetinaFace: {error!r}") from error
+
+
+def _read_onnx(path: pathlib.Path, project: str) -> Checkpoint:
+    graph, source = imports_onnx.read(path), str(path)
+    is_insightface = imports_onnx_insightface.is_known(graph)
+    _check_project(source, project, ("serengil",) if is_insightface else ("yakhyo",))
+    try:
+        if is_insightface:
+            state = imports_onnx_insightface.state(graph, source)
+            return Checkpoint("serengil", *imports_insightface.translate(state, source))
+        found = imports_onnx.translate(graph, source)
+        return Checkpoint("yakhyo", imports_pytorch.config_of(found.shapes, source, "yakhyo"), found.values)
+    except (LookupError, TypeError, OverflowError) as error:
+        raise ValueError(f"{path}: not a readable .onnx file: {error!r}") from error
 
 
 def load(model, path: str | os.PathLike, project: str = "") -> None:

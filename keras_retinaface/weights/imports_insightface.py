@@ -1,4 +1,4 @@
-"""The first RetinaFace's ResNet-50, insightface's, as serengil's `retinaface.h5` and `retinaface.pth` hold it."""
+"""The first RetinaFace's ResNet-50: insightface's `.params`, and as serengil's `retinaface.h5` and `.pth` hold it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from keras_retinaface import config as config_lib
 from keras_retinaface.layers import layer_name
 from keras_retinaface.weights import torch_name
 
+# A bias that is all that is left of a norm.
+FOLDED = "folded"
 _NEEDED = ("bn_data", "ssh_c3_lateral", "stage4_unit3_conv3")
 # Of every norm of theirs, and of every norm of ours.
 _EPSILON, _OWN_EPSILON = 1.9999999494757503e-05, 1e-5
@@ -47,6 +49,14 @@ _CONTEXT = {
 }
 _HEADS = {"cls_score": "class", "bbox_pred": "box", "landmark_pred": "landmark"}
 _LEVELS = {"8": "P3", "16": "P4", "32": "P5"}
+_MXNET = {
+    "weight": "weight",
+    "bias": "bias",
+    "gamma": "gamma",
+    "beta": "beta",
+    "moving_mean": "moving_mean",
+    "moving_var": "moving_variance",
+}
 _KERAS = {"kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance"}
 
 
@@ -54,6 +64,18 @@ def is_known(state: Mapping[str, np.ndarray]) -> bool:
     """Returns whether arrays are of this network, by their names."""
     layers = {_layer_name(name.rpartition(".")[0]) for name in state}
     return layers.issuperset(_NEEDED)
+
+
+def from_mxnet(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns arrays of MXNet (`arg:bn0_gamma`, `aux:bn0_moving_var`) by `layer.variable`; others keep their names."""
+    state = {}
+    for name, array in arrays.items():
+        match = re.fullmatch(rf"(?:arg:|aux:)?(\w+?)_({'|'.join(_MXNET)})", name)
+        state[f"{match[1]}.{_MXNET[match[2]]}" if match else name] = np.asarray(array)
+    if f"{_INPUT_NORM}.gamma" in state:
+        # MXNet takes this norm's scale as one, whatever stands in the file (`fix_gamma`).
+        state[f"{_INPUT_NORM}.gamma"] = np.ones_like(state[f"{_INPUT_NORM}.gamma"])
+    return state
 
 
 def translate(state: Mapping[str, np.ndarray], source: str) -> tuple[config_lib.Config, dict[str, np.ndarray]]:
@@ -84,6 +106,8 @@ def translate(state: Mapping[str, np.ndarray], source: str) -> tuple[config_lib.
             raise ValueError(f"{source}: {name} is not a weight of insightface's RetinaFace")
         if layer == _INPUT_NORM:
             norm[torch_name.NORM.get(leaf, leaf)] = np.asarray(array, np.float64)
+        elif leaf == FOLDED:
+            values.update(_added(layer_name.norm_of(layer), np.asarray(array)))
         elif leaf in _KERAS and not (leaf == "bias" and layer_name.is_norm(layer)):  # which is PyTorch's word
             values[f"{layer}/{leaf}"] = np.asarray(array)
         else:
@@ -112,6 +136,16 @@ def _fold_input_norm(values: dict, norm: Mapping[str, np.ndarray]) -> tuple[floa
     kernel = values[f"{_STEM}/kernel"]
     values[f"{_STEM}/kernel"] = (kernel * slope[:, None]).astype(np.float32)
     return tuple(float(value) for value in norm["moving_mean"] - norm["beta"] / slope)
+
+
+def _added(norm: str, bias: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns a norm that adds and does nothing else."""
+    return {
+        f"{norm}/beta": bias,
+        f"{norm}/gamma": np.ones_like(bias),
+        f"{norm}/moving_mean": np.zeros_like(bias),
+        f"{norm}/moving_variance": np.full_like(bias, 1 - _EPSILON),
+    }
 
 
 def _fold_norms(values: dict) -> None:

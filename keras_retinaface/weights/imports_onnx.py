@@ -28,11 +28,11 @@ class Convolutions(NamedTuple):
     shapes: dict[str, tuple[int, ...]]
 
 
-def read(path: pathlib.Path) -> Convolutions:
-    """Reads a file, see `translate`; needs the package onnx.
+def read(path: pathlib.Path):
+    """Reads a file as an `onnx.ModelProto`; needs the package onnx.
 
     Raises:
-        ValueError: if the file is damaged, refers to other files, or as of `translate`.
+        ValueError: if the file is damaged or refers to other files.
     """
     import onnx
     from google.protobuf import message
@@ -44,10 +44,7 @@ def read(path: pathlib.Path) -> Convolutions:
     for item in model.graph.initializer:
         if item.data_location == onnx.TensorProto.EXTERNAL:
             raise ValueError(f"{path}: {item.name} lies in another file, which is not read")
-    try:
-        return translate(model, str(path))
-    except (LookupError, TypeError, OverflowError) as error:
-        raise ValueError(f"{path}: not a readable .onnx file: {error!r}") from error
+    return model
 
 
 def translate(model_proto, source: str) -> Convolutions:

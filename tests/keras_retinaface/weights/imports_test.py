@@ -6,7 +6,11 @@ from keras_retinaface.weights import imports
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("R50.params", "MXNet's files are not read"), ("a.index", "peteryuX's"), ("a.bin", r"Received: '\.bin'$")],
+    [
+        ("a.npy", "StanislasBertrand's, are not read"),
+        ("a.pb", "of a SavedModel give the folder"),
+        ("a.bin", r"'\.bin'$"),
+    ],
 )
 def test_what_is_not_read_is_said(name, text):
     with pytest.raises(ValueError, match=text):
