@@ -53,7 +53,7 @@ def write(
         return {**outputs, "is_broken": is_broken}
 
     with atomic.folder(path) as partial:
-        _save(model, partial, {"serving_default": serve, "serve_jpeg": serve_jpeg})
+        _save(partial, {"serving_default": serve, "serve_jpeg": serve_jpeg})
         saved_model_file.seal(partial)
 
 
@@ -62,8 +62,9 @@ def _like(flags: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
     return tf.reshape(flags, [-1] + [1] * (rows.shape.rank - 1))
 
 
-def _save(model, path: str | os.PathLike, signatures: dict) -> None:
-    module = tf.Module()
-    module.model = model.without_dense_head()  # keeps the variables that the signatures capture
+def _save(path: str | os.PathLike, signatures: dict) -> None:
     functions = {name: function.get_concrete_function() for name, function in signatures.items()}
+    module = tf.Module()
+    # What the signatures capture, and no layers: Keras 2 would trace each of them again, for classes that nobody loads.
+    module.captured = [list(function.variables) for function in functions.values()]
     tf.saved_model.save(module, str(path), signatures=functions, options=SAVE_OPTIONS)
