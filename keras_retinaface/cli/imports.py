@@ -2,6 +2,7 @@
 
     retinaface import Resnet50_Final.pth --output=runs/resnet50
     retinaface import retinaface.h5 --output=runs/insightface
+    retinaface import checkpoints/retinaface_res50 --output=runs/peteryux
     python -m keras_retinaface.cli.imports retinaface_mv2.pth --output=runs/mv2
 
 Writes OUTPUT/config.json, model.keras, and network.flags, with which training builds the same network: retinaface train
@@ -67,9 +68,9 @@ def _run(path: str) -> int:
 
 
 def main(argv):
-    """Imports the file that is named."""
+    """Imports the file or folder that is named."""
     if len(argv) != 2:
-        raise app.UsageError(f"give one file to import. Received: {argv[1:]}")
+        raise app.UsageError(f"give one file or folder to import. Received: {argv[1:]}")
     return stopping.run(lambda: _run(argv[1]))
 
 
