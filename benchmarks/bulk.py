@@ -7,8 +7,9 @@
 
 Rounds alternate between one image at a time (`--workers=0`) and the workers of `--workers`, and `detect_main.py` of an
 earlier version where `--checkout` names one, which all others are then beside; the ratio is of the medians of whole
-commands, start included. Memory is of the command and its workers together. The plan is of made-up paths, without
-images; its memory is the process's peak.
+commands, start included. Core hours are of the seconds that cores worked, which other programs on the machine change
+less than they change images a second. Memory is of the command and its workers together. The plan is of made-up paths,
+without images; its memory is the process's peak.
 """
 
 from __future__ import annotations
@@ -75,42 +76,47 @@ def command(model: str, photos: pathlib.Path, results: pathlib.Path, *more: str)
 
 
 def measure_memory(count: int) -> None:
-    """Prints what a run holds after `_WARM` images and after each tenth of all."""
+    """Prints what a run holds from `_WARM` images on, by tenths of all: medians, for photos under way come and go."""
     with tempfile.TemporaryDirectory() as name:
         folder, lines = pathlib.Path(name), pathlib.Path(name, "faces.jsonl")
         link_photos(folder / "photos", _IMAGES.value, count)
-        marks, found = [_WARM, *(count * tenth // 10 for tenth in range(1, 11))], {}
+        looks: dict[int, list[float]] = {}
         running = subprocess.Popen(command(_MODEL.value, folder / "photos", lines), stderr=subprocess.DEVNULL)
-        while running.poll() is None and len(found) < len(marks):
+        while running.poll() is None:
             time.sleep(0.2)
             num_done = lines.read_bytes().count(b"\n") if lines.exists() else 0
-            # The last lines come when the workers end.
-            due = [mark for mark in marks if mark not in found and num_done >= min(mark, count - _WARM // 10)]
-            held = process.memory(running.pid) if due else 0
-            found |= dict.fromkeys(due, held)
-        running.wait()
-    if running.returncode or len(found) < len(marks):
-        raise ValueError(f"detect ended with status {running.returncode} behind {len(found)} of {len(marks)} looks")
-    print(f"{'images':>8} {'MiB':>7} {'ratio':>6}")
-    for mark, held in found.items():
-        print(f"{mark:>8} {held:>7.0f} {held / found[_WARM]:>6.2f}")
+            if _WARM <= num_done < count - _WARM // 10:  # behind that workers end
+                looks.setdefault(num_done * 10 // count, []).append(process.memory(running.pid))
+    if running.returncode or not looks:
+        raise ValueError(f"detect ended with status {running.returncode} after {len(looks)} of 10 tenths")
+    held = {tenth: statistics.median(measured) for tenth, measured in looks.items()}
+    first = next(iter(held.values()))
+    print(f"{'from image':>10} {'MiB':>7} {'ratio':>6} {'looks':>6}")
+    for tenth, mib in held.items():
+        print(f"{max(_WARM, tenth * count // 10):>10} {mib:>7.0f} {mib / first:>6.2f} {len(looks[tenth]):>6}")
 
 
-def _round(folder: pathlib.Path, who: str) -> float:
+def _round(folder: pathlib.Path, who: str) -> tuple[float, float]:
+    """Returns images a second, and the seconds of a core that one took."""
     lines = folder / f"{who}.jsonl"
     if who == _EARLIER:
         made = command(_MODEL.value, folder / "photos", lines)
         made[1:3] = ["detect_main.py"]
     else:
         made = command(_MODEL.value, folder / "photos", lines, f"--workers={who}")
-    start = time.perf_counter()
+    start, before = time.perf_counter(), _child_seconds()
     where = _CHECKOUT.value if who == _EARLIER else None
     subprocess.run(made, check=True, stderr=subprocess.DEVNULL, cwd=where)
-    return _COUNT.value / (time.perf_counter() - start)
+    return _COUNT.value / (time.perf_counter() - start), (_child_seconds() - before) / _COUNT.value
+
+
+def _child_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def measure_workers() -> None:
-    """Prints images a second by workers, and the hours of ten million."""
+    """Prints images a second by workers, and the core hours of ten million."""
     rates = {who: [] for who in ([_EARLIER] if _CHECKOUT.value else []) + _WORKERS.value}
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
@@ -121,11 +127,12 @@ def measure_workers() -> None:
         contents = {(folder / f"{workers}.jsonl").read_bytes() for workers in _WORKERS.value}
     if len(contents) > 1:
         print("the lines differ between numbers of workers", file=sys.stderr)
-    first = statistics.median(next(iter(rates.values())))
-    print(f"{'workers':>8} {'images/s':>9} {'ratio':>6} {'machine hours for ten million':>30}")
-    for who, measured in rates.items():
-        rate = statistics.median(measured)
-        print(f"{who:>8} {rate:>9.2f} {rate / first:>6.2f} {_TEN_MILLION / rate / 3600:>30.0f}")
+    rates = {who: list(map(statistics.median, zip(*measured))) for who, measured in rates.items()}
+    first, _ = next(iter(rates.values()))
+    print(f"{'workers':>8} {'images/s':>9} {'ratio':>6} {'core ms/image':>14} {'core hours for ten million':>27}")
+    for who, (rate, seconds) in rates.items():
+        hours = _TEN_MILLION * seconds / 3600
+        print(f"{who:>8} {rate:>9.2f} {rate / first:>6.2f} {1000 * seconds:>14.1f} {hours:>27.0f}")
 
 
 def main(argv):
