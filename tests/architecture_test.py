@@ -93,7 +93,6 @@ _TESTED_IN = {
     "layers.resnet_v2": "tests/keras_retinaface/weights/imports_pytorch_test.py",
     "media.libtiff": "tests/keras_retinaface/media/image_file_header_test.py",
     "mesh.drawing": "tests/keras_retinaface/cli/detect_test.py",
-    "network.recompute": "tests/keras_retinaface/network/paper_model_test.py",
     "weights.imports_onnx_insightface": "tests/keras_retinaface/weights/imports_insightface_test.py",
     "weights.keras_name": "tests/keras_retinaface/weights/imagenet_test.py",
 }

@@ -21,3 +21,15 @@ def targets(model, images, num_positive):
         "landmark_weight": np.repeat((state == 1)[..., None], 5, -1).astype(np.float32),
         "matched_box": np.ones((batch, num_anchors, 4), np.float32),
     }
+
+
+def random_targets(config, image_size, batch_size):
+    """Returns targets of every kind, as numbers without faces behind them."""
+    num_anchors = len(anchor.generate(image_size, config.anchors.strides, config.anchors.sizes))
+    random = np.random.default_rng(2)
+    return {
+        "state": random.choice([-1, 0, 1], (batch_size, num_anchors), p=[0.2, 0.7, 0.1]).astype(np.int32),
+        "box_deltas": random.normal(size=(batch_size, num_anchors, 4)).astype(np.float32),
+        "landmark_deltas": random.normal(size=(batch_size, num_anchors, 5, 2)).astype(np.float32),
+        "landmark_weight": random.choice([0.0, 1.0], (batch_size, num_anchors, 5)).astype(np.float32),
+    }
