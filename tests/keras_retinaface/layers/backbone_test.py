@@ -5,11 +5,9 @@ import pytest
 from keras_retinaface import config as config_lib
 from keras_retinaface.layers import backbone
 
-# Channels of C2 to C5 as published; resnet152, of the same code as resnet50, takes long to build.
+# Channels of C2 to C5 as published, of one network a builder; the others are these with other widths and depths.
 _CHANNELS = {
     "mobilenet025": (32, 64, 128, 256),
-    "mobilenet050": (64, 128, 256, 512),
-    "mobilenet_v2": (24, 32, 96, 320),
     "mobilenet_v2_1280": (24, 32, 96, 1280),
     "resnet18": (64, 128, 256, 512),
     "resnet50_v2": (128, 256, 512, 2048),

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_retinaface.layers import convolution, deform_conv
+from keras_retinaface.layers import convolution
 
 
 def _sums(size, *, build=convolution.conv_norm, filters=(1,), **options):
@@ -33,13 +33,3 @@ def test_activations_are_what_the_slope_says():
         model = keras.Model(values, convolution.norm_activation(values, "a", slope, epsilon=0.0))
         np.testing.assert_allclose(model(x), [expected])
         assert [layer.name for layer in model.layers][1:] == (["a_bn"] if slope is None else ["a_bn", "a_relu"])
-
-
-def test_a_deformable_convolution_takes_the_place_of_an_ordinary_one():
-    image = keras.Input((8, 8, 2))
-    model = keras.Model(
-        image, convolution.conv_norm(image, 3, 3, name="a", negative_slope=0.0, stride=2, deformable={"tile": 5})
-    )
-    layer = model.get_layer("a")
-    assert isinstance(layer, deform_conv.DeformableConv2D) and layer.tile == 5
-    assert tuple(model.output.shape) == (None, 4, 4, 3)

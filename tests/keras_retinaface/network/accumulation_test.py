@@ -35,7 +35,7 @@ def test_parts_take_the_step_of_the_whole_batch():
     with tf.GradientTape() as tape:
         loss = whole.compute_loss(images, targets, whole(images, training=True))
     variables = whole.trainable_variables
-    gradients = tape.gradient(loss, [getattr(v, "value", v) if keras.__version__[0] == "3" else v for v in variables])
+    gradients = tape.gradient(loss, [accumulation._tensor(variable) for variable in variables])
     whole.optimizer.apply_gradients(zip(gradients, variables))
     accumulation.train_step(parts, images, targets, 2)
     expected, found = _weights(whole), _weights(parts)
