@@ -40,7 +40,7 @@ def build(images: str, records: list[record_lib.Record], output: str, num_shards
         records: whose images exist.
         output: start of the shards' paths.
         num_shards: files to write.
-        seed: of the order of the records.
+        seed: seed of the order of the records.
 
     Returns:
         The paths written. A shard has its name only once it is whole.

@@ -48,13 +48,13 @@ def make_dataset(
         annotations: a file that `source.open` reads, or what it returned; the options of `open` are then given there.
         landmarks: a second file whose landmarks are joined to the boxes of the first.
         training: see above.
-        seed: of order and augmentation.
+        seed: seed of order and augmentation.
         start_step: batches already seen.
         batch_size: images a batch of one worker.
         on_bad_data: `fail`, the default, raises at the first fault, `skip` leaves the image out, counts and reports.
-        category: of COCO JSON, as for `source.open`.
+        category: category in COCO JSON, as for `source.open`.
         num_workers: hosts that share the images, each with its own dataset.
-        worker: of these, the one this dataset is for.
+        worker: number of the worker that this dataset is for.
         data_service: address of a `tf.data` service (`grpc://host:port`) whose servers, started by
             `data_pipeline.serve`, do the work. Every record is still used once an epoch, but in no fixed order.
         with_names: whether the targets hold `image_name` string `[B]`.
@@ -128,10 +128,10 @@ def make_samples(
         config: sizes and augmentation.
         annotations: where samples come from.
         training: whether to shuffle, augment and repeat.
-        seed: of order and augmentation.
+        seed: seed of order and augmentation.
         start: samples already seen.
         num_workers: hosts that share the images.
-        worker: of these.
+        worker: number of this worker.
         has_python: whether the samples are made in this process; others read JPEG and PNG only.
 
     Returns:

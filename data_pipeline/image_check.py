@@ -25,7 +25,7 @@ def check(images: str, records: list[record_lib.Record], bad_data: record_lib.Ba
 
     Args:
         images: folder that the records' names start from.
-        records: of any reader.
+        records: records of any reader.
         bad_data: what to do with a faulty image.
 
     Returns:

@@ -47,7 +47,7 @@ def close_to_others(port: int) -> None:
     """Makes the listening sockets of this process on a port deaf to everything but this machine's loopback.
 
     Args:
-        port: on which a server of this process listens.
+        port: port on which a server of this process listens.
 
     Raises:
         OSError: if that cannot be done here, or another machine was faster; the port is then open to all.

@@ -25,12 +25,12 @@ class Mixture:
 
     Args:
         sources: as from `source.open`.
-        shares: of the samples, one positive number a source; they need not add up to 1.
+        shares: shares of the samples, one positive number a source; they need not add up to 1.
 
     Attributes:
         num_records: images of all sources.
         bad_data: what becomes of an image of any source that cannot be decoded.
-        paths: of the images of all sources that have files of their own.
+        paths: paths of the images of all sources that have files of their own.
 
     Raises:
         ValueError: if the shares do not fit.

@@ -11,11 +11,11 @@ def endless(num_records: int, seed: int, start: int, num_workers: int, worker: i
     """Returns endless `(position, record)` pairs of a worker, int64 scalars; every epoch is a full shuffle of its own.
 
     Args:
-        num_records: of all workers together.
-        seed: of the order; any int64.
+        num_records: records of all workers together.
+        seed: seed of the order; any int64.
         start: pairs of this worker to leave out, at no cost.
-        num_workers: that share the records.
-        worker: of these.
+        num_workers: workers that share the records.
+        worker: number of this worker.
     """
     words = tf.constant([seed & _WORD, (seed >> 31) & _WORD], tf.int32)
     last = tf.constant(num_records - 1, tf.int64)

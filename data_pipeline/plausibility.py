@@ -23,7 +23,7 @@ def check(records: Sequence[record_lib.Record], sizes: Sequence[np.ndarray]) -> 
     """Looks at all faces of a set that are not ignored.
 
     Args:
-        records: of the whole set.
+        records: records of the whole set.
         sizes: (width, height) of each image, pixels.
 
     Raises:

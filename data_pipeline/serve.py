@@ -56,9 +56,9 @@ def start(address: str | None, host: str, port: int) -> tuple:
     """Starts a worker, and a dispatcher where there is none yet.
 
     Args:
-        address: of the dispatcher, if there is one.
+        address: address of the dispatcher, if there is one.
         host: name under which trainings reach this machine; only with localhost others cannot.
-        port: of the dispatcher.
+        port: port of the dispatcher.
 
     Returns:
         The dispatcher or None, the worker, and the address for trainings.

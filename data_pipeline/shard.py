@@ -45,7 +45,7 @@ def find_runs(path: str, bad_data: record_lib.BadData) -> list[Run]:
     """Finds the whole records of a file by reading all of it once and comparing checksums.
 
     Args:
-        path: of the file.
+        path: path of the file.
         bad_data: what to do with a record that is damaged or cut off; when skipped, the runs go on behind it as long as
             its length can be believed.
 

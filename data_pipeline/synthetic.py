@@ -64,10 +64,10 @@ def draw(
 
     Args:
         face: the model that faces come from.
-        seed: of the whole set.
-        index: of the image in it.
+        seed: seed of the whole set.
+        index: number of the image in the set.
         image_size: (height, width), pixels.
-        num_faces: to try to place; a random number, more small ones than large ones, if missing.
+        num_faces: faces to try to place; a random number, more small ones than large ones, if missing.
 
     Returns:
         The scene. It holds fewer faces than wanted where there is no room.

@@ -39,9 +39,9 @@ def encode(
     """Encodes faces as what the losses compare the network's outputs with, by the overlaps of the anchors.
 
     Args:
-        sample: of a batch, padded to the most faces of an image: `boxes` float32 `[B, N, 4]`, xyxy, pixels, `landmarks`
-            float32 `[B, N, 5, 2]`, `landmark_visible` bool `[B, N, 5]`, `is_ignored` bool `[B, N]`, `num_faces` int32
-            `[B]`. Other keys are left alone.
+        sample: samples of a batch, padded to the most faces of an image: `boxes` float32 `[B, N, 4]`, xyxy, pixels,
+            `landmarks` float32 `[B, N, 5, 2]`, `landmark_visible` bool `[B, N, 5]`, `is_ignored` bool `[B, N]`,
+            `num_faces` int32 `[B]`. Other keys are left alone.
         image_size: (height, width), pixels.
         anchors: the design and its thresholds.
 

@@ -38,8 +38,8 @@ def draw(sample: dict, targets: dict, config: config_lib.Config, panel: int) -> 
     """Draws a sample and its targets.
 
     Args:
-        sample: of one image, arrays, as `dataset.make_samples` gives.
-        targets: of a batch of this one image, as from `target.encode`.
+        sample: sample of one image, arrays, as `dataset.make_samples` gives.
+        targets: targets of a batch of this one image, as from `target.encode`.
         config: whose anchors were matched.
         panel: height of a panel, pixels.
 

@@ -17,7 +17,7 @@ def read(path: str, bad_data: record_lib.BadData | None = None) -> list[record_l
     marked invalid and faces without area are kept and ignored.
 
     Args:
-        path: of the file.
+        path: path of the file.
         bad_data: what to do with a fault; raises when None.
 
     Returns:

@@ -29,7 +29,7 @@ def file(path: str | os.PathLike, *, is_durable: bool = False) -> Iterator[pathl
     replaced; a pipe or device, such as /dev/stdout, is handed out as it is.
 
     Args:
-        path: of the file; its folder must exist.
+        path: path of the file; its folder must exist.
         is_durable: whether the file's bytes are on the disk before it gets its name, as after a power cut.
 
     Yields:
@@ -61,7 +61,7 @@ def folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     A folder that stands at `path` is removed only when the new one stands in its place.
 
     Args:
-        path: of the folder; its parent must exist.
+        path: path of the folder; its parent must exist.
 
     Yields:
         The path of the empty folder.

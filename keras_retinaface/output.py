@@ -42,7 +42,7 @@ class Originals:
 
         Args:
             folder: need not exist; folders in it do not count.
-            flag: that names it.
+            flag: flag that names it.
             name_of: takes the name of a file there and returns the name that could be written in its place, or None.
 
         Raises:

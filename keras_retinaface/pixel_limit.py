@@ -12,7 +12,7 @@ def of_file(num_bytes: int, max_pixels: int | None = None) -> int:
     """Returns the most pixels that a file may become; `geometry.encoded_image` has the same rule for a graph.
 
     Args:
-        num_bytes: of the file.
+        num_bytes: length of the file.
         max_pixels: the limit itself, whatever the file's size. None goes by the size: 33 million pixels, 256 a byte
             where that is more, 268 million at most.
     """

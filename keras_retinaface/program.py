@@ -42,7 +42,8 @@ def run(main: Callable[[list[str]], int | None], *, name: str | None = None, arg
     status 0; wrong flags and a missing package are one line.
 
     Args:
-        main: of the command; takes what is left of `argv`. The docstring of its module is the help's first part.
+        main: main function of the command; takes what is left of `argv`. The docstring of its module is the help's
+            first part.
         name: what the user typed to start it, where that is not a script or `python -m`.
         argv: the program and its arguments; those of the process by default.
     """

@@ -59,8 +59,8 @@ class Distiller(keras.Model):
         teacher: a RetinaFace.
         student: a RetinaFace with the same anchors and pyramid levels; the only one that learns.
         has_frozen_norms: whether its norms keep their statistics, as in the exported network.
-        landmark_weight: of landmarks, beside scores and boxes of 1.
-        map_weight: of the maps.
+        landmark_weight: weight of landmarks, beside scores and boxes of 1.
+        map_weight: weight of the maps.
     """
 
     def __init__(

@@ -38,7 +38,7 @@ def is_held_out(image: str, share: float) -> bool:
 
     Args:
         image: path below the folder of images; its ending does not count.
-        share: of all images, between 0 and 1. A larger one holds the images of a smaller one.
+        share: share of all images, between 0 and 1. A larger one holds the images of a smaller one.
     """
     digest = hashlib.sha256(pathlib.PurePosixPath(image).with_suffix("").as_posix().encode()).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64
@@ -48,7 +48,7 @@ def split_lines(path: str, records: Sequence[record_lib.Record], share: float) -
     """Splits the text of an annotation file.
 
     Args:
-        path: of the file.
+        path: path of the file.
         records: what `wider_face.read` read from it.
         share: see `is_held_out`.
 

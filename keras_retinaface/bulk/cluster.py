@@ -55,7 +55,7 @@ class Worker:
     The detector lives in a process beside the actor, so that an image that kills it costs neither actor nor unit.
 
     Args:
-        folder: of the run, which all machines see under this path.
+        folder: folder of the run, which all machines see under this path.
         made: what is done with an image.
         batch_size: images that go through the network together.
     """

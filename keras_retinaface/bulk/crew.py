@@ -93,7 +93,7 @@ def split(model: str, num_workers: int | None, num_threads: int | None) -> tuple
     Args:
         model: a file or a preset.
         num_workers: images at the same time; None is what was measured best.
-        num_threads: of the network, or None.
+        num_threads: threads of the network, or None.
     """
     if runtime.runs_without_tensorflow(model):  # one thread of theirs a core is faster than more on each
         return num_workers or max(1, runtime.num_cores() // (num_threads or 1)), 1

@@ -19,7 +19,7 @@ class Item(NamedTuple):
 
     Attributes:
         name: what it is called in lines and messages; a path, where the job reads paths.
-        stem: of the files that its pictures are written to.
+        stem: first part of the names of the files that its pictures are written to.
         source: what the job's `read` wants to know more, if anything.
     """
 
@@ -34,7 +34,7 @@ class Outcome:
 
     Attributes:
         line: `{"image", "width", "height", "faces"}` or `{"image", "error"}`, ready for JSON.
-        seconds: that finding took.
+        seconds: seconds that finding took.
         unwritten: one line for each picture that could not be drawn or written.
     """
 

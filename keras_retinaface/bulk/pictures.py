@@ -16,9 +16,9 @@ class Pictures:
     """Folders for what is drawn; None writes none.
 
     Attributes:
-        output: for the image with faces drawn.
-        crops: for aligned crops, best face first.
-        obj: for meshes.
+        output: folder for the image with faces drawn.
+        crops: folder for aligned crops, best face first.
+        obj: folder for meshes.
         has_meshes: whether faces have meshes, which are drawn instead of their boxes.
         has_lines: whether meshes are drawn as lines.
     """
@@ -41,8 +41,8 @@ class Pictures:
         """Writes the pictures of an image; one that cannot be drawn or written costs no other.
 
         Args:
-            name: of the image, for messages.
-            stem: of the files.
+            name: the image's name, for messages.
+            stem: first part of the names of the files.
             image: uint8 `[H, W, 3]`, RGB.
             faces: found in it.
             has_drawn: whether the image itself is written too; of a film it is not.

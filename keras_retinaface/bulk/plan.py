@@ -33,7 +33,7 @@ def write(folder: pathlib.Path, entries: Iterable[source.Entry]) -> tuple[int, i
     """Writes the plan of a run, whole or not at all; an image that comes again is left out.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         entries: any number; a few are held.
 
     Returns:
@@ -70,7 +70,7 @@ class Plan:
     """The plan of a run.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
     """
 
     def __init__(self, folder: str | os.PathLike):

@@ -90,8 +90,8 @@ def check(path: pathlib.Path, arguments: dict, what: str, restart: str = "--rest
     """Returns whether a run was begun there, with these arguments.
 
     Args:
-        path: of its arguments.
-        arguments: of today, ready for JSON.
+        path: path of the file of its arguments.
+        arguments: arguments of today, ready for JSON.
         what: is gone on with, for messages.
         restart: the flag that begins anew.
 
@@ -147,7 +147,7 @@ def open_lines(
     stands there is of a run that was through, and is written anew. What the block raises leaves all for the next start.
 
     Args:
-        path: of the file; `-` is standard output and None nowhere, of which nothing can be gone on with, as of
+        path: path of the file; `-` is standard output and None nowhere, of which nothing can be gone on with, as of
             /dev/stdout.
         arguments: what must be the same to go on, ready for JSON.
         is_restart: whether to begin anew.

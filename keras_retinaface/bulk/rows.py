@@ -100,7 +100,7 @@ class Index:
     """The index of a folder of parts.
 
     Args:
-        folder: of the parts.
+        folder: folder of the parts.
     """
 
     def __init__(self, folder: pathlib.Path):
@@ -194,9 +194,9 @@ def open_parts(
     A row is on the disk when the function returns, first in a file of lines, later in a part.
 
     Args:
-        folder: of the parts; must exist.
+        folder: folder of the parts; must exist.
         arguments: what must be the same to go on, ready for JSON.
-        flag: that names the folder.
+        flag: flag that names the folder.
         is_restart: whether to begin anew.
         part_rows: rows of a part.
 

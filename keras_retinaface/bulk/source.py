@@ -29,8 +29,8 @@ class Entry(NamedTuple):
     Attributes:
         path: what it is called in the results; itself, where the image is a file.
         container: the file that holds it, or empty.
-        place: of its bytes in a tar file, or of its row in Parquet.
-        size: of its bytes in a tar file; -1 in Parquet.
+        place: place of its bytes in a tar file, or of its row in Parquet.
+        size: number of its bytes in a tar file; -1 in Parquet.
     """
 
     path: str

@@ -108,7 +108,7 @@ def check_used(is_used: bool, needs: str, names: Iterable[str | flags.FlagHolder
     Args:
         is_used: whether they have one.
         needs: said of them where not, as "needs --mesh".
-        names: of the flags, or the flags.
+        names: flags, or their names.
 
     Raises:
         ValueError: if one was given that has none, with a value that is more than off; names it.

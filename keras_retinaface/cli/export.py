@@ -176,7 +176,7 @@ def verdict(report: dict) -> str:
     """Says in a word how far an export is from its model.
 
     Args:
-        report: of `export.parity`.
+        report: report from `export.parity`.
 
     Returns:
         `same`: every face, within half a pixel and a thousandth of score; `close`: faces differ in less than one of a

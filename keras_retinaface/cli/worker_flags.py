@@ -51,9 +51,9 @@ def outcomes(made: job.Job, items: Sequence[job.Item], model: str, num_threads: 
 
     Args:
         made: what is done.
-        items: to do.
-        model: that the job opens.
-        num_threads: of the network, or None.
+        items: items to do.
+        model: model that the job opens.
+        num_threads: threads of the network, or None.
     """
     num_workers, batch_size = flags.FLAGS.workers, flags.FLAGS.batch_size
     if num_workers == 0 or (num_workers is None and len(items) < _FEW):

@@ -18,22 +18,23 @@ class Augmentation:
         native_scale: smallest and largest size of a training image over the image as it is, equally likely by factor;
             the crop is what then fills `image_size`, beyond the border by an eighth of its side at most, or what an
             image leaves of it. Instead of `crop_scale`, `crop_pixels` and zooming out unless it is (0, 0).
-        zoom_out_probability: of a crop that reaches beyond the border, so that faces of an image's size appear whole.
+        zoom_out_probability: chance of a crop that reaches beyond the border, so that faces of an image's size appear
+            whole.
         zoom_out_scale: smallest and largest side of such a crop over the short edge.
-        background_probability: of a crop placed anywhere; all others hold at least one face, with `native_scale` its
-            centre.
-        antialias_probability: of shrinking with a filter as wide as the scale asks, not with what is drawn of the three
-            methods that see a few pixels.
-        flip_probability: of mirroring an image.
-        photometric_probability: of changing brightness, contrast, hue and saturation.
+        background_probability: chance of a crop placed anywhere; all others hold at least one face, with `native_scale`
+            its centre.
+        antialias_probability: chance of shrinking with a filter as wide as the scale asks, not with what is drawn of
+            the three methods that see a few pixels.
+        flip_probability: chance of mirroring an image.
+        photometric_probability: chance of changing brightness, contrast, hue and saturation.
         brightness: largest shift either way, of 255.
         contrast: smallest and largest factor.
         hue: largest turn either way, radians.
         saturation: smallest and largest factor.
-        grey_probability: of taking all colour away.
-        blur_probability: of a Gaussian blur.
-        jpeg_probability: of JPEG artefacts.
-        mosaic_probability: of a sample made of four images.
+        grey_probability: chance of taking all colour away.
+        blur_probability: chance of a Gaussian blur.
+        jpeg_probability: chance of JPEG artefacts.
+        mosaic_probability: chance of a sample made of four images.
         min_face: faces whose shorter side is under this many pixels after the crop are ignored, not background.
         max_cut: faces of which the crop cuts off more than this share are ignored; those whose centre it cuts off are
             in any case.

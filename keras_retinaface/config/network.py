@@ -75,17 +75,18 @@ class Network:
             resnet50_v2 has norms before its convolutions.
         backbone_layout: whose form a ResNet or MobileNetV2 has, "torchvision" or "keras" (`keras.applications`): where
             it strides and pads; weights of one are wrong in the other.
-        image_mean: of red, green and blue, 0..255, that the first layer takes away; empty for what the backbone's
+        image_mean: mean red, green and blue, 0..255, that the first layer takes away; empty for what the backbone's
             public weights expect.
         pyramid_channels: channels of every pyramid level and context module.
         context_channels: channels of every context module where they are not those of the pyramid; 0 where they are.
-        negative_slope: of the leaky ReLU in backbone (MobileNetV1 only), pyramid and context; 0 is plain ReLU.
+        negative_slope: slope under 0 of the leaky ReLU in backbone (MobileNetV1 only), pyramid and context; 0 is plain
+            ReLU.
         use_plain_pyramid: whether pyramid and context have plain ReLUs, and `negative_slope` is the backbone's alone.
         use_shared_heads: one set of head convolutions for all levels, as in the paper, or one per level.
         dense: whether there is a dense head: code, camera and light of a mesh for every anchor. Detection alone does
             without it.
-        dense_channels: of the dense head's own tower on context features and image, see `layers.mesh_tower`; 0 for the
-            paper's 1x1 convolution on context features alone.
+        dense_channels: channels of the dense head's own tower on context features and image, see `layers.mesh_tower`; 0
+            for the paper's 1x1 convolution on context features alone.
         use_deformable: whether the 3x3 convolutions of lateral connections and context modules are deformable.
         deform_tile: output locations that a deformable convolution samples at once; less is less memory.
         deform_sampler: how it samples: "sparse" is fastest on a CPU, "gather" is for accelerators, "auto" goes by the

@@ -13,7 +13,7 @@ def parse(name: str, text: str):
     """Reads the value of a field from a flag's text, by the type of the field's default.
 
     Args:
-        name: of a field of any section.
+        name: name of a field of any section.
         text: a number, a word, `true` or `false`; numbers of a tuple are separated by commas, tuples of a tuple by
             semicolons.
 

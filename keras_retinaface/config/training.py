@@ -24,8 +24,8 @@ class Training:
         warmup: share of all steps over which the rate rises to its peak.
         schedule: how the rate falls after that: in "steps", or along a "cosine" to 0.
         milestones: shares of all steps at which the rate falls to a tenth, for the schedule of steps.
-        momentum: of SGD; of Adam the one of the gradient.
-        square_momentum: of Adam, the one of the squared gradient.
+        momentum: momentum of SGD; of Adam that of the gradient.
+        square_momentum: momentum of the squared gradient in Adam.
         weight_decay: pull on convolution kernels to zero, not on norms and biases.
         decay_mode: "l2" adds the pull to the gradient, as the paper's code and PyTorch's SGD do, so that momentum
             multiplies it; "decoupled" takes it off beside the step, for Adam or a weaker pull.
@@ -40,7 +40,7 @@ class Training:
         frozen_stages: stages of the backbone that keep their weights: 1 is the stem, 2 also all up to C2, to 5.
         use_recompute: whether the gradient computes the backbone's blocks again instead of keeping what they computed:
             less memory, more time.
-        seed: of weights, order of samples and augmentation.
+        seed: seed of weights, order of samples and augmentation.
     """
 
     epochs: int = 80

@@ -27,8 +27,8 @@ def int8(converter, feed: Callable, layers: Sequence[str], float_layers: Sequenc
         converter: a `tf.lite.TFLiteConverter` of uint8 images to faces, of one signature.
         feed: returns an iterator of inputs to calibrate on.
         layers: names of the network's layers.
-        float_layers: of these, those that stay in float32 with their norms, paddings and activations; a pattern like
-            `stage1_*` is several.
+        float_layers: names of the layers that stay in float32 with their norms, paddings and activations; a pattern
+            like `stage1_*` is several.
 
     Returns:
         The content of a `.tflite` file.

@@ -37,11 +37,11 @@ def write(
 
     Args:
         model: a RetinaFace.
-        path: of the file.
+        path: path of the file.
         detection: thresholds and limits, fixed in the export.
         image_size: fixed (height, width) of the input in pixels, or None for any.
         quantize: one of `QUANTIZATIONS`: float16 halves the file, runtimes compute in float32 as before.
-        licence: of the weights, told in the file's metadata.
+        licence: licence of the weights, told in the file's metadata.
         source: what the model is called, told there too.
 
     Raises:
@@ -67,8 +67,8 @@ def light(model, path: str | os.PathLike, *, licence: str, source: str) -> None:
 
     Args:
         model: a RetinaFace.
-        path: of the file.
-        licence: of the weights.
+        path: path of the file.
+        licence: licence of the weights.
         source: name of the preset.
     """
     graph, detection = onnx_graph.Graph(), config_lib.Detection()

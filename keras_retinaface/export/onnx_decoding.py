@@ -63,7 +63,7 @@ def write(
     """Writes decoding; the graph then has the values `boxes`, `scores`, `landmarks` and `count`.
 
     Args:
-        graph: that nodes are added to.
+        graph: graph that nodes are added to.
         outputs: names of `scores` `[B, A, 2]`, `box_deltas` `[B, A, 4]` and `landmark_deltas` `[B, A, 10]`.
         image: name of the input, `[B, H, W, 3]`.
         anchors: the model's.

@@ -13,7 +13,7 @@ class Graph:
 
     Args:
         weight_type: what `weight` stores: float32, or float16, which the runtime turns back into float32 when it loads.
-        prefix: of all names.
+        prefix: beginning of all names.
     """
 
     def __init__(self, weight_type: type = np.float32, prefix: str = ""):
@@ -30,7 +30,7 @@ class Graph:
         Args:
             op: an operator of ONNX's own domain.
             inputs: names of values; empty for optional ones that are left out.
-            name: of the first output; a number by default.
+            name: name of the first output; a number by default.
             num_outputs: names that are returned.
             **attributes: of the operator.
 

@@ -18,7 +18,7 @@ def write(graph: onnx_graph.Graph, model, image: str) -> dict[str, str]:
     """Writes a network without its dense head.
 
     Args:
-        graph: that nodes are added to.
+        graph: graph that nodes are added to.
         model: a RetinaFace.
         image: name of the input, uint8 `[B, H, W, 3]`, RGB.
 

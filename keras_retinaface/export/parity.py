@@ -19,7 +19,7 @@ def measure(model, path: str | os.PathLike, detection: config_lib.Detection, ima
 
     Args:
         model: the RetinaFace that was exported.
-        path: of the SavedModel or `.tflite` file.
+        path: path of the SavedModel or `.tflite` file.
         detection: what it was exported with.
         images: uint8 `[H, W, 3]`, RGB; fitted into every one of the export's sizes where those are fixed.
 

@@ -27,7 +27,7 @@ def write(
 
     Args:
         model: a RetinaFace.
-        path: of the directory.
+        path: path of the directory.
         detection: thresholds and limits, fixed in the export.
         max_pixels: height times width of the largest file that `serve_jpeg` decodes; None goes by the size of each
             file, as `image_file.read`.

@@ -24,8 +24,9 @@ from keras_retinaface.network import decoding
 QUANTIZATIONS = ("none", "float16", "int8")
 # (height, width) of signatures that have a name of their own; others are called like `s320x240`, width first.
 SIGNATURES = {(480, 640): "vga", (720, 1280): "hd", (1080, 1920): "full_hd"}
-# Layers that int8 leaves in float32. The first maps of the MobileNets are large and have few channels: there int8 gains
-# no time, and there much of its error is made. Of the heads the scores, because 256 places make equals of faces.
+# Layers that int8 leaves in float32. The first maps of MobileNetV1 are large and have few channels: there int8 gains no
+# time, and there much of its error is made; other backbones have no layers of these names, and theirs become int8. Of
+# the heads the scores, because 256 places make equals of faces.
 FLOAT_LAYERS = ("subtract_mean", "stage1_0*", "stage1_1*", "stage1_2*", "class_*")
 _LICENCE = "Apache-2.0"
 
@@ -45,15 +46,16 @@ def write(
 
     Args:
         model: a RetinaFace.
-        path: of the file.
+        path: path of the file.
         detection: thresholds and limits, fixed in the export.
         image_size: (height, width) of the input, pixels, which the signature `serving_default` takes; or several, each
             with a signature of its own name (see `signature_name`), which share their weights.
         quantize: one of `QUANTIZATIONS`: what weights (float16) or weights and activations (int8) are stored as.
-        calibration_images: for int8: uint8 `[H, W, 3]`, RGB, of any size; photos with faces like those to be found.
-        float_layers: for int8: names or patterns of convolutions that stay in float32; None is those of `FLOAT_LAYERS`
-            that the network has.
-        licence: of the weights, told in the file's metadata.
+        calibration_images: images for int8: uint8 `[H, W, 3]`, RGB, of any size; photos with faces like those to be
+            found.
+        float_layers: layers for int8: names or patterns of convolutions that stay in float32; None is those of
+            `FLOAT_LAYERS` that the network has.
+        licence: licence of the weights, told in the file's metadata.
 
     Raises:
         ValueError: if `quantize` is unknown, or is int8 without images to calibrate on, or a layer is not there.

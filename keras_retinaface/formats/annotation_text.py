@@ -143,7 +143,7 @@ def read_label(text: str, where: str, fault: Fault = fail) -> tuple[list[LabelIm
     """Reads a `label.txt`: `# path`, then a row a face; a row of zeros stands for none.
 
     Args:
-        text: of the file.
+        text: text of the file.
         where: its name, for messages.
         fault: called at each fault; if it returns, the fault costs its image.
 

@@ -22,7 +22,7 @@ def read(content: bytes) -> dict[str, np.ndarray]:
     """Reads every array of a file.
 
     Args:
-        content: of the file.
+        content: bytes of the file.
 
     Returns:
         Arrays by path, `layers/conv2d/vars/0`.

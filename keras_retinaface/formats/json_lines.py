@@ -33,7 +33,7 @@ def open(
     What is open already, as /dev/stdout, is written behind what is there, for `>>` and `>` alike.
 
     Args:
-        path: of the file; `-` is standard output, None is nowhere. Its folder must exist.
+        path: path of the file; `-` is standard output, None is nowhere. Its folder must exist.
         keep: bytes of an earlier run that stay, and the lines go behind.
         on_begin: called when what an earlier run left is gone, before the first line; of a regular file only.
 
@@ -128,8 +128,8 @@ def lock(descriptor: int, path: str) -> None:
     """Keeps other processes from writing a file until it is closed, where the system has locks.
 
     Args:
-        descriptor: of the open file.
-        path: for messages.
+        descriptor: descriptor of the open file.
+        path: the file's path, for messages.
 
     Raises:
         OSError: if another process writes it.

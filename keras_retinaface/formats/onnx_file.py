@@ -33,14 +33,14 @@ class Parts:
     """What a file holds.
 
     Attributes:
-        inputs: by name, those with a default value too.
-        outputs: by name.
+        inputs: inputs by name, those with a default value too.
+        outputs: outputs by name.
         defaults: names of initializers that are inputs.
         operators: (domain, operator) of every node, in branches too.
-        domains: of operator sets.
+        domains: domains of operator sets.
         has_functions: whether operators are defined by the file.
         has_external: whether a tensor lies in another file.
-        metadata: by key.
+        metadata: texts by key.
     """
 
     inputs: dict[str, Value] = dataclasses.field(default_factory=dict)

@@ -111,7 +111,7 @@ def check_seal(content: bytes) -> bool:
     """Compares a file with the checksum in its metadata.
 
     Args:
-        content: of a `.tflite` file.
+        content: bytes of a `.tflite` file.
 
     Returns:
         Whether it has one; files of earlier versions have none.

@@ -53,7 +53,7 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Reads the state dict of a network.
 
     Args:
-        path: of a file of `torch.save`, of any version; or of a zip archive of one such file.
+        path: path of a file of `torch.save`, of any version; or of a zip archive of one such file.
 
     Returns:
         Arrays by name. A `module.` before every name, which parallel training leaves, is dropped; of a checkpoint that

@@ -12,7 +12,7 @@ def feature_size(image_size: tf.Tensor | tuple[int, int], stride: int) -> tf.Ten
 
     Args:
         image_size: int32 `[2]` or a pair, (height, width), pixels.
-        stride: of the level, pixels.
+        stride: pixels between anchor centres of the level.
 
     Returns:
         int32 `[2]`, (rows, columns): the image over the stride, rounded up, as padded stride-2 convolutions give.
@@ -29,7 +29,7 @@ def generate(
 
     Args:
         image_size: int32 `[2]` or a pair, (height, width), pixels; may be known only when the graph runs.
-        strides: of the levels, pixels.
+        strides: pixels between anchor centres of each level.
         sizes: side lengths of the anchors on one location, one sequence per level, pixels.
 
     Returns:
@@ -52,7 +52,7 @@ def at(
     Args:
         rows: int32 `[N]`, places.
         image_size: int32 `[2]` or a pair, (height, width), pixels.
-        strides: of the levels, pixels.
+        strides: pixels between anchor centres of each level.
         sizes: side lengths of the anchors on one location, equally many per level, pixels.
 
     Returns:

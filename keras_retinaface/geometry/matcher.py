@@ -83,7 +83,7 @@ def assign(
         image_ids: int32 `[N]`, the image of each face.
         num_images: B.
         image_size: int32 `[2]` or a pair, (height, width), pixels.
-        strides: of the levels, pixels.
+        strides: pixels between anchor centres of each level.
         sizes: side lengths of the anchors on one location, one sequence per level, pixels.
         positive_iou: see above.
         negative_iou: see above.

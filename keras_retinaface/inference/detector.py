@@ -35,7 +35,7 @@ class Detector:
         model: a preset (`mobilenet025`), a workdir, a `.keras`, `.tflite` or `.onnx` file, a SavedModel directory, or a
             RetinaFace. The preset itself runs without TensorFlow where that is not loaded and there is no GPU for it.
         score_threshold: detections under this score are dropped.
-        iou_threshold: of non-maximum suppression.
+        iou_threshold: overlap from which suppression takes two boxes for one face.
         max_faces: most faces returned an image.
         image_size: what the network sees: "original", a number (long side, pixels) or (short side, long side). Over 640
             pixels it also sees a quarter of that size, and so on, for faces that are too large for it: see `overview`.
@@ -44,7 +44,7 @@ class Detector:
         use_voting: whether a face found in several pictures is their mean (landmarks too) instead of the best one.
         tile: largest side of a picture, pixels; larger ones are cut into overlapping tiles. None: never.
         min_face: faces whose shorter side is under this many pixels are dropped.
-        num_threads: of LiteRT (default one), onnxruntime or TensorFlow (default all).
+        num_threads: threads of LiteRT (default one), onnxruntime or TensorFlow (default all).
         voting_iou: whether, within one picture, a face's box is the mean of all candidates that overlap the best one by
             this or more, weighted by squared score: 0.5 fits small faces better. 0 takes the best one as it is.
         mesh: whether each face gets a mesh, which needs a Keras model with a dense head and no mirrored views.

@@ -34,7 +34,7 @@ def load(path: str | os.PathLike) -> typing.Any:
     """Builds the model of a `.keras` file.
 
     Args:
-        path: of a file that `RetinaFace.save` wrote, under Keras 2 or 3.
+        path: path of a file that `RetinaFace.save` wrote, under Keras 2 or 3.
 
     Raises:
         FileNotFoundError: if there is none.
@@ -69,7 +69,7 @@ def load_weights(model, path: str | os.PathLike) -> None:
 
     Args:
         model: a RetinaFace.
-        path: of a file that `save_weights` wrote, under Keras 2 or 3.
+        path: path of a file that `save_weights` wrote, under Keras 2 or 3.
 
     Raises:
         FileNotFoundError: if there is none.

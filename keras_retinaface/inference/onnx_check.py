@@ -32,7 +32,7 @@ def read(path: str | os.PathLike) -> tuple[bytes, onnx_file.Parts]:
     the `name` out of its metadata.
 
     Args:
-        path: of the `.onnx` file.
+        path: path of the `.onnx` file.
 
     Returns:
         Its bytes and its parts.

@@ -22,8 +22,8 @@ class OnnxRuntime:
     One session serves any number of threads. A forked child makes its own.
 
     Args:
-        path: of the file.
-        num_threads: of a call.
+        path: path of the file.
+        num_threads: threads of a call.
         detection: thresholds and limits of a light form, which takes them with each call; of other files unused.
 
     Raises:

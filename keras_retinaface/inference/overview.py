@@ -39,7 +39,7 @@ def plan(views: Sequence[view_lib.View], fit: float = 1.0) -> list[view_lib.View
     """Adds smaller views of the whole image, until one shows every face small enough, and tells each its face sizes.
 
     Args:
-        views: of an image at one scale, and of the whole of it if that scale cuts tiles.
+        views: views of an image at one scale, and of the whole of it if that scale cuts tiles.
         fit: factor from pixels of a view's picture to pixels that the network sees.
 
     Returns:
@@ -76,7 +76,7 @@ def choose(
 
     Args:
         image: uint8 `[H, W, 3]`.
-        views: of `plan`.
+        views: views from `plan`.
         parts: what was found in each, in pixels of the image; None for views that have not run.
 
     Returns:

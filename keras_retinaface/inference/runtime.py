@@ -130,8 +130,8 @@ def open_model(
     Args:
         model: a `model.RetinaFace`, or the name or path of one of `KINDS`.
         detection: thresholds and limits; exported models carry their own.
-        num_threads: for LiteRT, onnxruntime and, if TensorFlow has not run anything yet, for TensorFlow; None is one
-            for LiteRT and all for the others.
+        num_threads: threads for LiteRT, onnxruntime and, if TensorFlow has not run anything yet, for TensorFlow; None
+            is one for LiteRT and all for the others.
         has_dense: whether to run the dense head, which exported models do not hold.
 
     Raises:

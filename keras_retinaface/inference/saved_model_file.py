@@ -68,7 +68,7 @@ def load(path: str | pathlib.Path):
     """Checks and loads a SavedModel.
 
     Args:
-        path: of the directory.
+        path: path of the directory.
 
     Returns:
         The module, which keeps its variables alive, and its function from `image` to faces.

@@ -34,7 +34,7 @@ def read(path: str | os.PathLike) -> bytes:
     Files of earlier versions carry no checksum; damage among their weights and options stays unseen.
 
     Args:
-        path: of the `.tflite` file.
+        path: path of the `.tflite` file.
 
     Returns:
         Its content: the bytes that were checked, whatever becomes of the file.

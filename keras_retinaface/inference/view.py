@@ -63,7 +63,7 @@ def cut(image: np.ndarray, view: View) -> np.ndarray:
 
     Args:
         image: `[H, W, C]`.
-        view: of an image of that size.
+        view: view of an image of that size.
 
     Returns:
         `[*view.input_size, C]`, contiguous, the image's dtype; the image itself where there is nothing to do.
@@ -152,7 +152,7 @@ def tiles(image_size: tuple[int, int], tile: int, overlap: int) -> list[tuple[in
     Args:
         image_size: (height, width), pixels.
         tile: side, pixels; an image side that is shorter is taken whole.
-        overlap: that neighbours share at least, pixels.
+        overlap: pixels that neighbours share at least.
 
     Returns:
         Rectangles, xyxy, whole pixels, row by row.

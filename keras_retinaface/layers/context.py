@@ -14,8 +14,8 @@ def build(x, channels: int, *, negative_slope: float, name: str, deformable: Map
 
     Args:
         x: `[B, H, W, C]`, a pyramid level of any channels.
-        channels: of the output: half see 3 x 3 pixels of `x`, a quarter 5 x 5, a quarter 7 x 7.
-        negative_slope: of the leaky ReLUs inside; the output passes a plain ReLU.
+        channels: channels of the output: half see 3 x 3 pixels of `x`, a quarter 5 x 5, a quarter 7 x 7.
+        negative_slope: slope under 0 of the leaky ReLUs inside; the output passes a plain ReLU.
         name: prefix of the layers.
         deformable: arguments of `DeformableConv2D`, or None for ordinary convolutions.
 

@@ -31,10 +31,10 @@ def conv_norm(
         x: `[B, H, W, C]`.
         filters: output channels.
         kernel_size: odd side of the kernel.
-        name: of the convolution; the norm is `name_bn`, the activation `name_relu`.
+        name: name of the convolution; the norm is `name_bn`, the activation `name_relu`.
         stride: 1 or 2; the output is the input over it, rounded up, for odd sizes too.
-        negative_slope: of the leaky ReLU; 0 is plain ReLU, None is no activation.
-        epsilon: of the norm.
+        negative_slope: slope under 0 of the leaky ReLU; 0 is plain ReLU, None is no activation.
+        epsilon: what is added to the variance of the norm.
         padding: "symmetric" as in PyTorch, or "same" as in TensorFlow; they differ where the stride is 2.
         deformable: arguments of a `DeformableConv2D`, or None for an ordinary convolution.
 

@@ -34,12 +34,12 @@ class DeformableConv2D(keras.layers.Layer):
 
     Args:
         filters: channels of the output.
-        kernel_size: of both convolutions.
+        kernel_size: rows and columns of both convolutions' windows.
         strides: pixels between neighbouring outputs.
         padding: "same" or "valid" as Keras has them, or the number of zeros on every side.
         use_mask: whether samples have factors `2 * sigmoid` (v2).
-        use_bias: of the outer convolution.
-        kernel_initializer: of the outer convolution.
+        use_bias: whether the outer convolution has a bias.
+        kernel_initializer: initializer of the outer convolution's kernel.
         offset_rate: factor of the gradients of the inner convolution.
         tile: output locations sampled at once; bounds memory.
         sampler: one of `deform_op.SAMPLERS`; see `deform_op.convolve`.

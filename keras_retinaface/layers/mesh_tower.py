@@ -54,8 +54,8 @@ def tower(cells, context, channels: int, *, name: str, padding: str = "same"):
     Args:
         cells: `[B, 2H, 2W, 3]` (a row or column less where a side is odd), as from `CellMeans` of half a stride.
         context: `[B, H, W, C]`, context features of the level.
-        channels: of every layer.
-        name: of the level, `P4`.
+        channels: number of channels of every layer.
+        name: name of the level, `P4`.
         padding: "same", or "valid" for single windows: `[B, WINDOW, WINDOW, 3]` and `[B, 2 REACH + 1, .., C]` give
             `[B, 1, 1, channels]`, the numbers that "same" gives there, but for the image's border.
 
@@ -83,7 +83,7 @@ def build(image, levels: dict, channels: int) -> dict:
     Args:
         image: `[B, H, W, 3]`, the mean subtracted.
         levels: context features by level, `P3` and so on.
-        channels: of the towers.
+        channels: number of channels of the towers.
 
     Returns:
         `[B, H, W, channels]` by level.
@@ -99,10 +99,10 @@ def window_model(channels: int, context_channels: int, num_outputs: int, *, name
     """Builds tower and head of a level for single windows; layers are called as in the whole model.
 
     Args:
-        channels: of the tower.
-        context_channels: of the context features.
-        num_outputs: of the head: 144 for every anchor of a location.
-        name: of the level.
+        channels: number of channels of the tower.
+        context_channels: number of channels of the context features.
+        num_outputs: numbers that the head gives a location: `mesh_code.SIZE` for every anchor there.
+        name: name of the level.
 
     Returns:
         A model from `[cells, context]`, see `tower`, to `[B, num_outputs]`.

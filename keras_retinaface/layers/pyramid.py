@@ -43,8 +43,8 @@ def build(
 
     Args:
         features: maps by name, `C3` and so on, each half the size of the one before.
-        channels: of every level.
-        negative_slope: of the leaky ReLUs.
+        channels: number of channels of every level.
+        negative_slope: slope under 0 of the leaky ReLUs.
         num_extra: levels above the last map: the first comes from it, each further one from the one below.
         deformable: arguments of `DeformableConv2D` for the convolutions behind the merges, or None for ordinary ones.
 

@@ -22,7 +22,7 @@ def read(path: str | os.PathLike) -> tuple[int, int, int, int] | None:
     """Reads the matrix of a film's first video track.
 
     Args:
-        path: of a file of any kind.
+        path: path of a file of any kind.
 
     Returns:
         a, b, c, d, each -1, 0 or 1: a point (x, y) of the picture is shown at (ax + cy, bx + dy), moved to where the

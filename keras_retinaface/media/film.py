@@ -53,7 +53,7 @@ class H264:
     """H.264 through PyAV, with the sound of another film up to where the pictures end.
 
     Args:
-        path: of the `.mp4`.
+        path: path of the `.mp4`.
         frame_rate: frames a second.
         size: (width, height), pixels; where odd, the last column or row is repeated, as the format knows even ones.
         sound: path of the film whose sound is kept; None, or one without: none. Sound that fails is left out from there
@@ -179,7 +179,7 @@ def open_encoder(path: str | os.PathLike, frame_rate: float, size: tuple[int, in
     """Opens the best encoder that is installed.
 
     Args:
-        path: of the `.mp4`.
+        path: path of the `.mp4`.
         frame_rate: frames a second.
         size: (width, height), pixels.
         sound: path of the film whose sound is kept, or None.

@@ -58,7 +58,7 @@ def read(path: str | os.PathLike, *, max_pixels: int | None = None) -> np.ndarra
     """Reads an image upright, whatever its colour mode; of several frames the first.
 
     Args:
-        path: of a file of the formats above.
+        path: path of a file of the formats above.
         max_pixels: most pixels that the file may become, as for `pixel_limit.of_file`.
 
     Returns:
@@ -77,8 +77,8 @@ def decode(content: bytes, name: str | os.PathLike, *, max_pixels: int | None = 
     """Reads an image as `read` does, from the bytes of its file.
 
     Args:
-        content: of the file.
-        name: of it, for messages.
+        content: bytes of the file.
+        name: what messages call it.
         max_pixels: as for `read`.
 
     Returns:
@@ -96,8 +96,8 @@ class Header(NamedTuple):
 
     Attributes:
         format: as Pillow calls it: `JPEG`, `PNG` ...
-        height: of the upright image, pixels.
-        width: of the upright image, pixels.
+        height: height of the upright image, pixels.
+        width: width of the upright image, pixels.
         orientation: 1 to 8, as EXIF counts them; 1 is upright, from 5 on height and width are exchanged in the file.
         is_plain: whether it is a JPEG of one or three channels, of which all decoders make the same pixels.
     """
@@ -113,8 +113,8 @@ def read_header(content: bytes | str | os.PathLike, name: str | os.PathLike) -> 
     """Reads size and orientation of an image without decoding it, and refuses what `read` does for its size.
 
     Args:
-        content: of the file, or its path.
-        name: of it, for messages.
+        content: bytes of the file, or its path.
+        name: what messages call it.
 
     Raises:
         ImageError: as `read`, but for what only decoding shows.
@@ -275,7 +275,7 @@ def write(path: str | os.PathLike, image: np.ndarray) -> None:
     """Writes an image in the format of the suffix; the file appears whole or not at all.
 
     Args:
-        path: of the file; its folder must exist.
+        path: path of the file; its folder must exist.
         image: uint8 `[H, W, 3]`, RGB.
 
     Raises:

@@ -29,7 +29,7 @@ def strip(content: bytes) -> bytes | None:
     """Takes out what the pixels do not need.
 
     Args:
-        content: of a JPEG, PNG, WebP, TIFF, AVIF or HEIC file.
+        content: bytes of a JPEG, PNG, WebP, TIFF, AVIF or HEIC file.
 
     Returns:
         The file without metadata but its EXIF (AVIF, HEIC: without EXIF too, for their turn is elsewhere), or None
@@ -57,7 +57,7 @@ def count_scans(content: bytes) -> int:
     """Counts how often a JPEG's decoder goes over all its pixels.
 
     Args:
-        content: of a JPEG file.
+        content: bytes of a JPEG file.
 
     Returns:
         The scans of its first image; 1 where the first one holds every component of a sequential image.
@@ -81,7 +81,7 @@ def has_png_orientation(file: BinaryIO) -> bool:
     """Returns whether a PNG has a part that may say how it is to be turned; reads none of its pixels.
 
     Args:
-        file: of the PNG, open; where it stands afterwards does not matter.
+        file: the PNG, open; where it stands afterwards does not matter.
     """
     place, end = len(_PNG), file.seek(0, os.SEEK_END)
     while place + 8 <= end:

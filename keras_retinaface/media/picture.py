@@ -28,7 +28,7 @@ def as_array(picture: Picture, name: str = "image") -> np.ndarray:
     Args:
         picture: a path of a file that `image_file.read` reads; a Pillow image of any mode, which is turned as its EXIF
             says; or an array uint8 `[H, W, 3]`, RGB.
-        name: of the argument, for messages.
+        name: the argument's name, for messages.
 
     Returns:
         uint8 `[H, W, 3]`, RGB.

@@ -30,7 +30,7 @@ def to_rgb(image: Image.Image, name: str | os.PathLike) -> np.ndarray:
 
     Args:
         image: its pixels may still be in the file.
-        name: of it, for messages.
+        name: what messages call it.
 
     Returns:
         uint8 `[H, W, 3]`, RGB. Grey is repeated, alpha dropped, 16 bits scaled to 8, CMYK converted.

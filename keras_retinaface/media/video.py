@@ -44,7 +44,7 @@ class Reader:
 
     Attributes:
         frame_rate: frames a second.
-        num_frames: of a file as its header says, or None where it does not.
+        num_frames: frames of a file as its header says, or None where it does not.
         num_read: frames read so far.
 
     Raises:
@@ -113,8 +113,8 @@ def is_cut_off(reader: Reader, source: str) -> bool:
     """Says where a film that was read to its end had fewer frames than its header announces.
 
     Args:
-        reader: of the film, at its end.
-        source: of the film.
+        reader: reader of the film, at its end.
+        source: source of the film.
 
     Returns:
         Whether so many are missing that the film is cut off or damaged: containers that do not count frames announce
@@ -131,7 +131,7 @@ def ahead(items: Iterable, size: int = _QUEUE_SIZE) -> Iterator:
     """Yields items that a thread of its own fetches a few ahead, so that decoding runs beside detecting.
 
     Args:
-        items: of any kind; an error while they are fetched is raised here.
+        items: things of any kind; an error while they are fetched is raised here.
         size: most items that wait.
     """
     waiting: queue.Queue = queue.Queue(size)
@@ -211,7 +211,7 @@ class Writer:
     What was written before an error, or Ctrl-C, is a film too and stays; without a frame there is no file.
 
     Args:
-        path: of the `.mp4`.
+        path: path of the `.mp4`.
         frame_rate: frames a second.
         sound: path of the film whose sound is kept, with H.264; None: none.
     """

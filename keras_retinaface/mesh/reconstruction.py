@@ -124,7 +124,7 @@ def render(mesh: Mesh, *, is_plain: bool = False) -> tuple[np.ndarray, np.ndarra
     """Draws a mesh as it lies in its image, what is hidden left out.
 
     Args:
-        mesh: of one face.
+        mesh: mesh of one face.
         is_plain: whether to draw it as of clay under an even light, which shows the shape, instead of in its colours.
 
     Returns:

@@ -16,7 +16,7 @@ def train_step(model: keras.Model, images: tf.Tensor, targets: dict, num_parts: 
         model: a compiled RetinaFace.
         images: `[B, H, W, 3]`; B must be a multiple of `num_parts`.
         targets: as of `RetinaFace.compute_loss`.
-        num_parts: into how many parts of equal size the batch is cut.
+        num_parts: number of parts of equal size that the batch is cut into.
     """
     size = tf.shape(images)[0] // num_parts
     tf.debugging.assert_equal(

@@ -48,9 +48,9 @@ def encode(
     Memory is bounded by `matcher.MAX_PAIRS`, whatever the number of faces. No gradient passes.
 
     Args:
-        targets: of `data_pipeline.target.make`, padded: `faces` float32 `[B, N, 4]`, xyxy, pixels, `face_landmarks`
-            float32 `[B, N, 5, 2]`, `landmark_visible` bool `[B, N, 5]`, `is_ignored` bool `[B, N]` and `num_faces`
-            int32 `[B]`. Faces that are not ignored must have an area.
+        targets: targets from `data_pipeline.target.make`, padded: `faces` float32 `[B, N, 4]`, xyxy, pixels,
+            `face_landmarks` float32 `[B, N, 5, 2]`, `landmark_visible` bool `[B, N, 5]`, `is_ignored` bool `[B, N]` and
+            `num_faces` int32 `[B]`. Faces that are not ignored must have an area.
         outputs: `scores` float32 `[B, A, 2]` and `box_deltas` float32 `[B, A, 4]` of the model.
         image_size: int32 `[2]` or a pair, (height, width), pixels.
         settings: the design of the anchors.
@@ -118,7 +118,7 @@ def _fold_pairs(
     Args:
         boxes: float32 `[F, 4]`, faces of all images.
         images: int32 `[F]`, the image of each.
-        kinds: of the anchors.
+        kinds: kinds of the anchors.
         take: sees some faces whole.
         state: a tensor.
     """
@@ -150,7 +150,7 @@ def _choose(
         images: int32 `[F]`, the image of each.
         predicted: float32 `[B, A, 4]`.
         logits: float32 `[B, A]`.
-        kinds: of the anchors.
+        kinds: kinds of the anchors.
     """
     predicted, logits = tf.reshape(predicted, [-1, 4]), tf.reshape(logits, [-1])
 

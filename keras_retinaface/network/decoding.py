@@ -61,8 +61,8 @@ def decode(
     """Turns raw outputs into at most `max_faces` faces an image, best first.
 
     Args:
-        outputs: of the model: `scores` `[B, A, 2]`, `box_deltas` `[B, A, 4]`, `landmark_deltas` `[B, A, 5, 2]`, and
-            `mesh_code` `[B, A, 144]` where meshes are wanted.
+        outputs: outputs of the model: `scores` `[B, A, 2]`, `box_deltas` `[B, A, 4]`, `landmark_deltas` `[B, A, 5, 2]`,
+            and `mesh_code` `[B, A, 144]` where meshes are wanted.
         image_size: int32 `[2]` or a pair, (height, width) of the model's input, pixels.
         anchors: the model's.
         detection: thresholds and limits.

@@ -62,9 +62,9 @@ class Objective:
 
         Args:
             images: `[B, H, W, 3]`; the dense loss uses them, the others their size at most.
-            targets: of anchors, or with dynamic assignment of faces, as `data_pipeline.dataset` makes them.
+            targets: targets of anchors, or with dynamic assignment of faces, as `data_pipeline.dataset` makes them.
             outputs: the model's outputs for the images.
-            optimizer: by whose steps the dense loss warms up; None lets it count in full.
+            optimizer: optimizer by whose steps the dense loss warms up; None lets it count in full.
 
         Returns:
             float32 scalar; of a replica its share, all of which add up to the loss.
@@ -84,8 +84,8 @@ class Objective:
         The sum of the replicas' gradients, which is what Keras takes, is then that of one batch on one device.
 
         Args:
-            targets: of the whole batch, shaped as by `shape_targets`.
-            num_parts: into how many parts the batch is cut for training.
+            targets: targets of the whole batch, shaped as by `shape_targets`.
+            num_parts: number of parts that the batch is cut into for training.
 
         Returns:
             float32 scalars by the name of the term; None where they hang on outputs.
@@ -122,8 +122,8 @@ class Objective:
             images: the part's.
             targets: the part's, shaped as by `shape_targets`.
             outputs: the model's outputs for the part.
-            counts: from `counts` for the whole batch; None lets every part and replica count as much.
-            num_parts: into how many parts the batch is cut.
+            counts: result of `counts` for the whole batch; None lets every part and replica count as much.
+            num_parts: number of parts that the batch is cut into.
             optimizer: see `loss`.
 
         Returns:

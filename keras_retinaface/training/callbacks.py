@@ -52,8 +52,8 @@ class StopOnNonFinite(keras.callbacks.Callback):
     """Stops training with an error that names the loss, the step and the images as soon as a loss is not finite.
 
     Args:
-        position: of the training.
-        names_of: from a step, counted from 0, to the names of its images; None leaves them out.
+        position: place of the training.
+        names_of: function from a step, counted from 0, to the names of its images; None leaves them out.
     """
 
     def __init__(self, position: Position, names_of: Callable[[int], list[str]] | None = None):
@@ -76,8 +76,8 @@ class SaveCheckpoint(keras.callbacks.Callback):
     """Writes a checkpoint every so many steps and after every epoch; the last of the callbacks.
 
     Args:
-        position: of the training.
-        directory: for the files; it exists.
+        position: place of the training.
+        directory: folder for the files; it exists.
         settings: what the course of the training depends on, by flag, ready for JSON.
         save_every: steps.
         keep: checkpoints that stay.
@@ -129,7 +129,7 @@ class WriteHistory(keras.callbacks.Callback):
     """Writes one row an epoch to a CSV file that is whole at any moment; it keeps the rows of earlier runs.
 
     Args:
-        path: of the file.
+        path: path of the file.
         first_epoch: the one that training starts with or in the middle of, counted from 0; rows from it on are of
             a time after the checkpoint, and go.
     """

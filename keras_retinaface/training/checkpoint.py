@@ -33,7 +33,7 @@ class Checkpoint:
     """A moment of a training.
 
     Attributes:
-        path: of its file.
+        path: path of its file.
         step: steps taken.
         settings: what the course of the training depends on, by flag.
         values: arrays by the names of `variables`.
@@ -81,7 +81,7 @@ def write(
     """Writes a checkpoint that appears whole or not at all, then removes the oldest.
 
     Args:
-        directory: that exists.
+        directory: folder that exists.
         step: steps taken.
         values: as from `read`.
         settings: what the course of the training depends on, ready for JSON.
@@ -166,7 +166,7 @@ def restore(model, checkpoint: Checkpoint) -> None:
 
     Args:
         model: a compiled RetinaFace whose optimizer is built.
-        checkpoint: of the same training.
+        checkpoint: checkpoint of the same training.
 
     Raises:
         ValueError: if it does not fit.
@@ -188,8 +188,8 @@ def check_settings(checkpoint: Checkpoint, settings: Mapping) -> None:
     """Makes sure that a training goes on as it began.
 
     Args:
-        checkpoint: of the training.
-        settings: of now, ready for JSON.
+        checkpoint: checkpoint of the training.
+        settings: settings of now, ready for JSON.
 
     Raises:
         ValueError: if any differ; names them as flags.

@@ -57,7 +57,7 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
     Args:
         peak: highest rate.
         warmup_steps: steps until the peak; 0 starts there.
-        num_steps: of the whole run.
+        num_steps: steps of the whole run.
     """
 
     def __init__(self, peak: float, warmup_steps: int, num_steps: int):
@@ -178,7 +178,7 @@ def make_optimizer(training: config_lib.Training, num_steps: int, model: keras.M
 
     Args:
         training: rates and shares of the run.
-        num_steps: of the whole run.
+        num_steps: steps of the whole run.
         model: the RetinaFace to train, with what is frozen frozen.
     """
     shared = {

@@ -117,10 +117,10 @@ def distribute(
     All replicas together see the samples of a step that one device would see.
 
     Args:
-        strategy: of the training.
+        strategy: strategy of the training.
         make_batches: `data_pipeline.dataset.make_dataset`, all but the arguments `batch_size`, `start_step`,
             `num_workers` and `worker`.
-        batch_size: of all replicas together.
+        batch_size: samples of all replicas together.
         step: batches already seen.
 
     Returns:
@@ -156,9 +156,9 @@ def distribute_whole(
     """As `distribute`, for a dataset that ends. Spread over devices, it ends with the last full batch of all.
 
     Args:
-        strategy: of the training.
+        strategy: strategy of the training.
         make_batches: see `distribute`.
-        batch_size: of all replicas together.
+        batch_size: samples of all replicas together.
         num_records: images of all workers.
 
     Raises:
@@ -197,8 +197,8 @@ def check_agreement(strategy: tf.distribute.Strategy, step: int) -> None:
     """Makes sure that all workers go on from the same step.
 
     Args:
-        strategy: of the training.
-        step: that this worker goes on from.
+        strategy: strategy of the training.
+        step: step that this worker goes on from.
 
     Raises:
         ValueError: if they do not, as when each has a workdir of its own.
@@ -217,8 +217,8 @@ def explain(error: tf.errors.OpError, name: str) -> OSError:
     """Returns an error of one line for one that TensorFlow raised in the middle of training.
 
     Args:
-        error: with a page of Python frames, the reason at their end.
-        name: of the strategy.
+        error: error with a page of Python frames, the reason at their end.
+        name: name of the strategy.
     """
     lines = [line.strip() for line in error.message.splitlines() if line.strip()]
     # Frames of the Python that built the graph are indented, as are the nodes of the graph.

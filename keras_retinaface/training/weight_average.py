@@ -104,7 +104,7 @@ def attach(model: keras.Model, decay: float) -> WeightAverage | None:
 
     Args:
         model: a RetinaFace whose weights stand where training starts.
-        decay: of `config.Training.ema_decay`; 0 is no average.
+        decay: share of the old average that a step keeps, `config.Training.ema_decay`; 0 is no average.
 
     Returns:
         The average, or None without one.

@@ -85,7 +85,7 @@ def load(model, path: str | os.PathLike) -> None:
 
     Args:
         model: a keras.Model.
-        path: of the `.npz`.
+        path: path of the `.npz`.
 
     Raises:
         ValueError: if the file is not an `.npz` or does not fit.
@@ -103,7 +103,7 @@ def save(model, path: str | os.PathLike) -> None:
 
     Args:
         model: a keras.Model.
-        path: of the `.npz`.
+        path: path of the `.npz`.
     """
     write_npz(path, read(model))
 

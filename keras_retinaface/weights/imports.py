@@ -46,7 +46,7 @@ class Checkpoint:
 
     Attributes:
         project: whose layout it has, one of `PROJECTS`.
-        config: of the network that it is for.
+        config: config of the network that it is for.
         values: arrays by the names of `arrays.names`; they fit the network, or `arrays.assign` says what does not.
     """
 

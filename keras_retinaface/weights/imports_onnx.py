@@ -21,7 +21,7 @@ class Convolutions(NamedTuple):
 
     Attributes:
         values: arrays by the names of `arrays.names`.
-        shapes: of the kernels in PyTorch's order, by our names.
+        shapes: shapes of the kernels in PyTorch's order, by our names.
     """
 
     values: dict[str, np.ndarray]

@@ -19,9 +19,9 @@ class Preset:
 
     Attributes:
         file: name of the `.npz`.
-        sha256: of that file.
+        sha256: SHA-256 of that file.
         source: where the weights come from.
-        licence: of the weights, as an SPDX name.
+        licence: licence of the weights, as an SPDX name.
         base: holds the weights that `file` does not, or None.
         light: name of the `.onnx` of the same weights that detectors run without TensorFlow, or None.
     """
