@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
-from data_pipeline import dataset, source
+from data_pipeline import dataset, mixture, source
 from keras_retinaface import config as config_lib
 
 
@@ -73,39 +73,63 @@ class Feed:
 
 
 def open(  # noqa: A001
-    images: str | None,
-    annotations: str | None,
+    images: str | Sequence[str | None] | None,
+    annotations: str | Sequence[str | None] | None,
     *,
-    landmarks: str | None = None,
+    landmarks: str | Sequence[str | None] | None = None,
+    shares: Sequence[float | str] | None = None,
     val_images: str | None = None,
     val_annotations: str | None = None,
     on_bad_data: str = "fail",
     category: str | None = None,
+    data_service: str | None = None,
 ) -> Feed:
-    """Names the data of a run from one source of training images.
+    """Names the data of a run; nothing is opened yet.
 
     Args:
-        images: folder that the names in the annotations start from, or `synthetic:N` for N drawn images.
+        images: folder that the names in the annotations start from, or `synthetic:N` for N drawn images; with `shares`
+            one for each source, as `annotations` and `landmarks` are.
         annotations: a file that `source.open` reads; None for drawn images.
         landmarks: a second file whose landmarks are joined to the boxes of the first.
+        shares: parts of the samples that come from each of several sources, see `mixture.Mixture`; None is one source.
         val_images: folder of validation images.
         val_annotations: their annotations; None reports no losses on them.
         on_bad_data: `fail` or `skip`, see `source.open`.
-        category: of COCO JSON, see `source.open`.
+        category: name or id of the faces' category in those of the files that are COCO JSON.
+        data_service: as for `Feed`.
+
+    Raises:
+        ValueError: if there is a category and nothing to choose one in.
     """
-    shared = {"on_bad_data": on_bad_data, "category": category}
-    is_coco = {path: str(path).endswith(".json") for path in (annotations, landmarks, val_annotations) if path}
-    if category and not any(is_coco.values()):
-        raise ValueError(f"`category` is for COCO JSON. Received: category={category!r} for {list(is_coco)}")
-
-    def options(*paths):
-        """Returns what both kinds of images share; a category only where there is one to choose."""
-        return shared if any(is_coco.get(path) for path in paths) else {**shared, "category": None}
-
-    own = options(annotations, landmarks)
-    training = functools.partial(source.open, images, annotations, landmarks=landmarks, **own)
-    validation = None
-    if val_annotations:
-        validation = functools.partial(source.open, val_images, val_annotations, **options(val_annotations))
     named = {"train_images": images, "train_annotations": annotations, "train_landmarks": landmarks}
-    return Feed(training, validation, settings={**named, **shared})
+    rows = list(zip(*(values or [None] * len(shares) for values in named.values()))) if shares else [(*named.values(),)]
+    files = [path for _, *paths in rows for path in (*paths, val_annotations) if path]
+    if category and not any(map(source.is_coco, files)):
+        raise ValueError(f"`category` is for COCO JSON. Received: category={category!r} for {files}")
+
+    def opening(images, annotations, landmarks=None):
+        """Returns what opens a source; a category only where there is one to choose."""
+        has_category = any(path and source.is_coco(path) for path in (annotations, landmarks))
+        options = {"on_bad_data": on_bad_data, "category": category if has_category else None}
+        return functools.partial(source.open, images, annotations, landmarks=landmarks, **options)
+
+    training = [opening(*row) for row in rows]
+    return Feed(
+        functools.partial(_open_mixture, training, shares) if shares else training[0],
+        opening(val_images, val_annotations) if val_annotations else None,
+        settings={
+            **({"train_shares": list(shares)} if shares else {}),
+            **named,
+            "category": category,
+            "on_bad_data": on_bad_data,
+        },
+        data_service=data_service,
+    )
+
+
+def _open_mixture(openings: Sequence[Callable[[], source.Source]], shares: Sequence[float | str]) -> mixture.Mixture:
+    try:
+        numbers = [float(share) for share in shares]
+    except ValueError:
+        raise ValueError(f"`train_shares` must be numbers. Received: {','.join(map(str, shares))!r}") from None
+    return mixture.Mixture([opening() for opening in openings], numbers)

@@ -27,7 +27,7 @@ class RecordSource:
     Attributes:
         num_records: images of all workers together.
         bad_data: what becomes of an image that cannot be decoded.
-        paths: of the images.
+        paths: paths of the images.
     """
 
     def __init__(self, images: str, records: list[record_lib.Record], bad_data: record_lib.BadData | None = None):
@@ -49,10 +49,10 @@ class RecordSource:
         """Returns endless `(position, item)` pairs of a worker, every epoch in another order.
 
         Args:
-            seed: of the order.
+            seed: seed of the order.
             start: items of this worker to leave out, at no cost.
-            num_workers: that share the records.
-            worker: of these.
+            num_workers: workers that share the records.
+            worker: number of this worker.
         """
         return order.endless(self.num_records, seed, start, num_workers, worker)
 
@@ -80,7 +80,7 @@ class ShardSource:
     Attributes:
         num_records: images of all workers together.
         bad_data: what becomes of an image that cannot be decoded.
-        paths: of images; none here.
+        paths: paths of images; none here.
     """
 
     def __init__(self, paths: list[str], bad_data: record_lib.BadData):
@@ -163,7 +163,7 @@ def open(
             the `wider_face` builder of TensorFlow Datasets, or such a builder's folder (its training split).
         landmarks: a second annotation file whose landmarks are joined to the boxes of the first.
         on_bad_data: `fail` raises at the first fault, `skip` leaves the image out, counts and reports.
-        category: of COCO JSON, see `coco.read`; an error with anything else.
+        category: category in COCO JSON, see `coco.read`; an error with anything else.
 
     Returns:
         A source for `dataset.make_dataset`.
@@ -205,7 +205,7 @@ def read_records(
     category: str | None = None,
 ) -> list[record_lib.Record]:
     """Reads, joins and checks the records of annotation files; arguments as for `open`."""
-    if category and not any(path and path.endswith(_COCO_ENDING) for path in (annotations, landmarks)):
+    if category and not any(path and is_coco(path) for path in (annotations, landmarks)):
         raise ValueError(f"`category` must be given with COCO JSON only. Received: {category!r} with {annotations}")
     records = _read_file_of_records(annotations, bad_data, category)
     if landmarks:
@@ -237,10 +237,15 @@ def _read_run(path: tf.Tensor, run: tf.Tensor) -> tf.data.Dataset:
     return tf.data.TFRecordDataset(path).take(count).concatenate(single.take(tf.cast(count == 0, tf.int64)))
 
 
+def is_coco(path: str | os.PathLike) -> bool:
+    """Returns whether annotations are taken for COCO JSON, in which a category can be chosen."""
+    return str(path).endswith(_COCO_ENDING)
+
+
 def _read_file_of_records(path: str, bad_data: record_lib.BadData, category: str | None) -> list[record_lib.Record]:
     if not os.path.isfile(path):
         raise ValueError(f"`annotations` must be a file, a glob of TFRecords or a builder's folder. Received: {path!r}")
-    if path.endswith(_COCO_ENDING):
+    if is_coco(path):
         return coco.read(path, bad_data, category=category)
     return wider_face.read(path, bad_data)
 

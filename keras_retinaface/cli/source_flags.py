@@ -40,41 +40,16 @@ ON_BAD_DATA = flags.DEFINE_enum(
 program.group("What is learned from", (*SOURCE_FLAGS, TRAIN_SHARES, CATEGORY, ON_BAD_DATA))
 
 
-def train_sources() -> list[tuple[str | None, ...]]:
-    """Returns what `SOURCE_FLAGS` say of every source, None for nothing; of several settings the last ones win."""
+def train_sources() -> list:
+    """Returns the values of `SOURCE_FLAGS`, lists with `--train_shares`; of several settings the last ones win."""
     count, given = len(TRAIN_SHARES.value or [None]), []
     for flag in SOURCE_FLAGS:
         values = flag.value or []
         # TFRecords need no folder, drawn images no annotations.
         if 0 < len(values) < count:
             raise ValueError(f"`{flag.name}` must be given once for each of {count} shares. Received: {values}")
-        given.append([value or None for value in values[-count:]] or [None] * count)
-    return list(zip(*given))
-
-
-def open_train():
-    """Opens the source, or the sources and their shares, that the flags name."""
-    from data_pipeline import mixture, source
-
-    sources = train_sources()
-    for flag in SOURCE_FLAGS:
-        if len(flag.value or []) > len(sources):
-            logging.warning("of %d --%s the last %d count", len(flag.value), flag.name, len(sources))
-    opened = [
-        source.open(
-            images,
-            annotations,
-            landmarks=landmarks,
-            on_bad_data=ON_BAD_DATA.value,
-            # Beside others only COCO's sources have categories; of one alone it must not be ignored.
-            category=CATEGORY.value if len(sources) == 1 or (annotations or "").endswith(".json") else None,
-        )
-        for images, annotations, landmarks in sources
-    ]
-    if not TRAIN_SHARES.value:
-        return opened[0]
-    try:
-        shares = [float(share) for share in TRAIN_SHARES.value]
-    except ValueError:
-        raise ValueError(f"`train_shares` must be numbers. Received: {','.join(TRAIN_SHARES.value)!r}") from None
-    return mixture.Mixture(opened, shares)
+        if len(values) > count:
+            logging.warning("of %d --%s the last %d count", len(values), flag.name, count)
+        last = [value or None for value in values[-count:]] or [None] * count
+        given.append(last if TRAIN_SHARES.value else last[0])
+    return given

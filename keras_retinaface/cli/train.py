@@ -12,7 +12,6 @@ best.keras. Stopped in whatever way, the same command goes on from the last chec
 from __future__ import annotations
 
 import dataclasses
-import functools
 import glob
 import os
 import pathlib
@@ -77,28 +76,18 @@ def make_config() -> config_lib.Config:
 
 def make_data():
     """Returns the data that the flags name; nothing is opened yet."""
-    from data_pipeline import feed, source
+    from data_pipeline import feed
 
-    category, on_bad_data = source_flags.CATEGORY.value, source_flags.ON_BAD_DATA.value
-    sources = {
-        flag.name: list(values) for flag, values in zip(source_flags.SOURCE_FLAGS, zip(*source_flags.train_sources()))
-    }
-    # One source stands there as in runs that began before there could be several.
-    shared = {"train_shares": source_flags.TRAIN_SHARES.value} if source_flags.TRAIN_SHARES.value else {}
-    named = {name: values if shared else values[0] for name, values in sources.items()}
-    open_validation = None
-    if _VAL_ANNOTATIONS.value:
-        open_validation = functools.partial(
-            source.open,
-            _VAL_IMAGES.value,
-            _VAL_ANNOTATIONS.value,
-            on_bad_data=on_bad_data,
-            category=category if _VAL_ANNOTATIONS.value.endswith(".json") else None,
-        )
-    return feed.Feed(
-        source_flags.open_train,
-        open_validation,
-        settings={**shared, **named, "category": category, "on_bad_data": on_bad_data},
+    images, annotations, landmarks = source_flags.train_sources()
+    return feed.open(
+        images,
+        annotations,
+        landmarks=landmarks,
+        shares=source_flags.TRAIN_SHARES.value,
+        val_images=_VAL_IMAGES.value,
+        val_annotations=_VAL_ANNOTATIONS.value,
+        on_bad_data=source_flags.ON_BAD_DATA.value,
+        category=source_flags.CATEGORY.value,
         data_service=_DATA_SERVICE.value,
     )
 
