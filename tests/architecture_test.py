@@ -89,6 +89,7 @@ _TESTED_IN = {
     "geometry.mesh_code": "tests/keras_retinaface/mesh/dense_loss_test.py",
     "media.libtiff": "tests/keras_retinaface/media/image_file_header_test.py",
     "mesh.drawing": "tests/keras_retinaface/cli/detect_test.py",
+    "image_mean": "tests/keras_retinaface/inference/detector_test.py",
     "weights.imports_onnx_insightface": "tests/keras_retinaface/weights/imports_insightface_test.py",
     "weights.keras_name": "tests/keras_retinaface/weights/imagenet_test.py",
 }

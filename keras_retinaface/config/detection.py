@@ -11,9 +11,9 @@ class Detection:
 
     Attributes:
         score_threshold: detections under this score are dropped.
-        iou_threshold: of non-maximum suppression.
+        iou_threshold: overlap from which non-maximum suppression takes two boxes for one face.
         max_faces: most faces returned an image.
-        max_candidates: best-scored anchors an image that enter non-maximum suppression.
+        max_candidates: anchors an image, the best-scored ones, that enter non-maximum suppression.
         voting_iou: a face's box is the mean, weighted by the squared score, of all candidates that overlap the best one
             by this or more, those that suppression drops; 0 takes the best one as it is.
     """

@@ -8,9 +8,10 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from keras_retinaface.geometry import mesh_code
 from keras_retinaface.mesh import face_model
 
-CAMERA_SIZE, LIGHT_SIZE = 7, 9
+CAMERA_SIZE, LIGHT_SIZE = mesh_code.CAMERA_SIZE, mesh_code.LIGHT_SIZE
 NEAR, FAR = 1.0, 1000.0
 # Centimetres from the camera to the face that a focal length of `FOCAL` starts from: portrait distance.
 DISTANCE = 60.0
@@ -45,13 +46,6 @@ def view_projection(camera: tf.Tensor, aspect_ratio: float = 1.0) -> tf.Tensor:
     bottom = tf.broadcast_to(tf.constant([[0.0, 0.0, 0.0, 1.0]]), tf.concat([tf.shape(view)[:-2], (1, 4)], 0))
     view = tf.concat([view, bottom], -2)
     return tf.matmul(_perspective(focal, aspect_ratio), view)
-
-
-def position(camera: tf.Tensor) -> tf.Tensor:
-    """Returns float32 `[..., 3]`: where the camera stands in the face model's space, centimetres."""
-    location, pose, _ = tf.split(camera, (3, 3, 1), -1)
-    rotation = _rotation(pose)
-    return tf.linalg.matvec(rotation, location, transpose_a=True) + tf.constant(PIVOT)
 
 
 def project(vertices: tf.Tensor, camera: tf.Tensor, aspect_ratio: float = 1.0) -> tf.Tensor:

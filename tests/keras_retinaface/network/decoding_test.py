@@ -85,6 +85,17 @@ def test_equals_a_slow_numpy_twin():
     np.testing.assert_allclose(found["boxes"][0, :count], decoded[kept], atol=1e-3)
 
 
+def test_only_the_best_candidates_enter_suppression():
+    # Two boxes on one face, and a third that scores less: with two candidates it is not looked at.
+    deltas = np.zeros((1, 6, 4))
+    deltas[0, 1, 0] = -5.0
+    outputs = _outputs([[0.9, 0.8, 0.7, 0.1, 0.1, 0.1]], deltas)
+    for num, count in ((3, 2), (2, 1)):
+        detection = dataclasses.replace(DETECTION, max_candidates=num)
+        found = decoding.decode(outputs, SIZE, ANCHORS, detection)
+        np.testing.assert_array_equal(found["count"], [count])
+
+
 def test_a_face_is_the_mean_of_what_overlaps_it():
     deltas = np.zeros((1, 6, 4))
     deltas[0, 1, 0] = -3.75  # moves the second anchor by 6 px to the left, to 2 px right of the first: overlap 7/9
