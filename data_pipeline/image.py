@@ -14,11 +14,12 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_retinaface import config as config_lib
 from keras_retinaface.geometry import encoded_image, orientation
 from keras_retinaface.media import image_file
 
-# Of ImageNet over all channels; one grey, because padding each channel with its own took five times as long.
-MEAN = 115
+# Of the channels' means; one grey, because padding each channel with its own took five times as long.
+MEAN = round(sum(config_lib.PADDING) / 3)
 # In place of an orientation: a file of which only Pillow makes the pixels that detection sees.
 _BY_PILLOW = 0
 _NO_FAULT = ""

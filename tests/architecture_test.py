@@ -16,7 +16,8 @@ _EVERYTHING = "*"
 # A room, or a module of one with a row of its own, and what it may import besides its own room. An entry in brackets
 # may be imported inside functions only. docs/architecture.md says the same in words.
 _TABLE = {
-    "config": "",
+    "image_mean": "",
+    "config": "image_mean",
     "atomic": "",
     "output": "",
     "stopping": "",
@@ -27,8 +28,8 @@ _TABLE = {
     "pixel_limit": "",
     "geometry": "pixel_limit",
     "media": "atomic pixel_limit",
-    "layers": "geometry",
-    "weights": "config atomic formats layers.layer_name",
+    "layers": "geometry image_mean",
+    "weights": "image_mean config atomic formats layers.layer_name",
     "weights.imagenet": "config atomic formats layers",
     "mesh": "config geometry atomic formats",
     "mesh.pretrain": "config geometry atomic formats program",
@@ -67,6 +68,7 @@ _WITHOUT_TENSORFLOW = (
     "geometry.five_points",
     "geometry.mesh_code",
     "geometry.overlap",
+    "image_mean",
     "layers.layer_name",
     "mesh.face_model",
     "evaluation",

@@ -99,7 +99,7 @@ class Trainer:
     """Loss and measure of a level.
 
     Args:
-        network: of `dense.window_model`.
+        network: model from `mesh_tower.window_model`.
         num_slots: anchors of a location.
     """
 
@@ -210,7 +210,9 @@ def train_level(
 ) -> dict[str, np.ndarray]:
     """Trains tower and head of one level; returns their weights."""
     num_slots = int(samples["slot"].max()) + 1
-    network = mesh_tower.window_model(FLAGS.channels, samples["context"].shape[-1], num_slots * 144, name=name)
+    network = mesh_tower.window_model(
+        FLAGS.channels, samples["context"].shape[-1], num_slots * head.DENSE_SHAPE[0], name=name
+    )
     if start:
         start_from(network, name, start, num_slots)
     trainer = Trainer(network, num_slots)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-# What the first layer of the MobileNets subtracts, so that padding in this colour is zero to the network.
-PADDING = (123, 117, 104)
+from keras_retinaface import image_mean
+
+PADDING = tuple(int(channel) for channel in image_mean.PUBLIC)
 BACKBONES = (
     *("mobilenet025", "mobilenet050", "mobilenet100", "mobilenet_v2", "mobilenet_v2_160", "mobilenet_v2_1280"),
     *("resnet18", "resnet34", "resnet50", "resnet152", "resnet50_v2"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 
+from keras_retinaface import image_mean
 from keras_retinaface.layers import convolution, layer_name, mobilenet_v2, resnet, resnet_v2
 
 # (filters, stride) of the depthwise-separable blocks of MobileNetV1 at width 0.25; the stages of the public layout.
@@ -18,14 +19,7 @@ _MOBILENETS = {"mobilenet025": 1, "mobilenet050": 2, "mobilenet100": 4}
 # Blocks of each; the largest has one convolution more.
 MOBILENETS_V2 = {"mobilenet_v2_160": 16, "mobilenet_v2": 17, "mobilenet_v2_1280": 17}
 
-# Means of red, green and blue that the first layer takes away. Divisions, and the order of the channels, are in the
-# kernel of the first convolution instead: `backbone_weights` puts them there.
-_MEANS = {
-    "public": (123.0, 117.0, 104.0),
-    "torchvision": (123.675, 116.28, 103.53),
-    "keras": (123.68, 116.779, 103.939),
-    "mobilenet_v2 of keras": (127.5, 127.5, 127.5),
-}
+_MEANS = {"torchvision": image_mean.TORCHVISION, "keras": image_mean.KERAS}
 
 
 def mobilenet_v1(x, negative_slope: float, *, width: int) -> dict:
@@ -33,8 +27,8 @@ def mobilenet_v1(x, negative_slope: float, *, width: int) -> dict:
 
     Args:
         x: `[B, H, W, 3]`, preprocessed.
-        negative_slope: of its leaky ReLUs.
-        width: in quarters of the published network's.
+        negative_slope: slope under 0 of its leaky ReLUs.
+        width: width in quarters of the published network's.
 
     Returns:
         Feature maps by name: C2 `[B, H/4, W/4, 32 width]`, each further one of twice the channels, sizes
@@ -62,7 +56,7 @@ def build(name: str, x, *, negative_slope: float, layout: str = "torchvision") -
     Args:
         name: one of `config.BACKBONES`.
         x: `[B, H, W, 3]`, less `mean`.
-        negative_slope: of the leaky ReLUs of MobileNetV1.
+        negative_slope: slope under 0 of the leaky ReLUs of MobileNetV1.
         layout: one of `config.LAYOUTS`; see `resnet.build` and `mobilenet_v2.build`.
 
     Returns:
@@ -87,9 +81,9 @@ def build(name: str, x, *, negative_slope: float, layout: str = "torchvision") -
 def mean(name: str, layout: str) -> tuple[float, float, float]:
     """Returns the means of red, green and blue, 0..255, that a backbone's weights were trained with."""
     if name in _MOBILENETS:
-        return _MEANS["public"]
+        return image_mean.PUBLIC
     if name in MOBILENETS_V2 and layout == "keras":
-        return _MEANS["mobilenet_v2 of keras"]
+        return image_mean.KERAS_MOBILENET_V2
     return _MEANS[layout]
 
 

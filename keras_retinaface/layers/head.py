@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import keras
 
-from keras_retinaface.geometry import landmark
+from keras_retinaface.geometry import landmark, mesh_code
 
 # Numbers per anchor of each output.
 SHAPES = {"scores": (2,), "box_deltas": (4,), "landmark_deltas": (landmark.NUM_LANDMARKS, 2)}
-# Code of a face's shape and colours (128), camera (7), light (9); only where the model has a dense head.
-DENSE_SHAPE = (144,)
+# Only where the model has a dense head.
+DENSE_SHAPE = (mesh_code.SIZE,)
 # How the layers of each output are named.
 PREFIXES = {"scores": "class", "box_deltas": "box", "landmark_deltas": "landmark", "mesh_code": "dense"}
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 
 _NORM, _RELU, _PADDING = "_bn", "_relu", "_pad"
+# The arrays of a norm, in the order that Keras keeps them.
+NORM_ARRAYS = ("gamma", "beta", "moving_mean", "moving_variance")
 BACKBONE, PYRAMID, CONTEXT, HEADS, DENSE_HEAD = "backbone", "pyramid", "context", "heads", "dense head"
 # In the order of the network. Every layer of a RetinaFace is in one part only.
 _PARTS = {

@@ -11,10 +11,10 @@ class SubtractMean(keras.layers.Layer):
     """Turns RGB 0..255 into what the backbones were trained on: each channel less its mean over ImageNet.
 
     Args:
-        mean: of red, green and blue, 0..255.
+        mean: what is taken away of red, green and blue, 0..255.
     """
 
-    def __init__(self, mean: tuple[float, float, float] = (123.0, 117.0, 104.0), **kwargs):
+    def __init__(self, mean: tuple[float, float, float], **kwargs):
         super().__init__(**kwargs)
         self.mean = tuple(float(value) for value in mean)
 

@@ -11,12 +11,13 @@ import numpy as np
 import tensorflow as tf
 
 from keras_retinaface.formats import npz_file
+from keras_retinaface.geometry import mesh_code
 from keras_retinaface.mesh import chebyshev, face_model
 
 ASSET = pathlib.Path(__file__).resolve().parent.parent / "assets" / "mesh_decoder.npz"
 # Of the shipped file; assets/README.md has the same line.
 CHECKSUM = "5f466ec9a86617b6c4f01fc023c0b365f2065cc5217312a2467ab0d190155d4e"
-CODE_SIZE = 128
+CODE_SIZE = mesh_code.CODE_SIZE
 # Filters from the finest level to the coarsest.
 FILTERS = (16, 16, 16, 32)
 ORDER = 4
@@ -32,7 +33,7 @@ class MeshDecoder(keras.layers.Layer):
 
     Args:
         code_size: length of the code.
-        filters: of the four levels, finest first.
+        filters: numbers of filters of the four levels, finest first.
         order: terms of every Chebyshev series.
         face: the face model whose levels it runs on; the shipped one if missing.
         **kwargs: of every layer.
@@ -108,7 +109,7 @@ class MeshEncoder(keras.layers.Layer):
 
     Args:
         code_size: length of the code.
-        filters: of the four levels, finest first.
+        filters: numbers of filters of the four levels, finest first.
         order: terms of every Chebyshev series.
         face: the face model whose levels it runs on; the shipped one if missing.
         **kwargs: of every layer.

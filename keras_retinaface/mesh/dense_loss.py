@@ -10,7 +10,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from keras_retinaface import config as config_lib
-from keras_retinaface.geometry import anchor, box, landmark, matcher
+from keras_retinaface.geometry import anchor, box, landmark, matcher, mesh_code
 from keras_retinaface.mesh import camera as camera_module
 from keras_retinaface.mesh import decoder as decoder_module
 from keras_retinaface.mesh import face_model, renderer
@@ -18,7 +18,7 @@ from keras_retinaface.mesh import face_model, renderer
 CODE_SIZE = decoder_module.CODE_SIZE
 # What a pixel of the mean face costs that the mesh leaves uncovered, in mean errors of the covered ones.
 UNCOVERED_COST = 1.25
-HEAD_SIZE = CODE_SIZE + camera_module.CAMERA_SIZE + camera_module.LIGHT_SIZE
+HEAD_SIZE = mesh_code.SIZE
 
 
 def dense_loss(

@@ -19,7 +19,6 @@ from keras_retinaface.layers import backbone, layer_name, resnet
 from keras_retinaface.weights import arrays as arrays_lib
 from keras_retinaface.weights import imports, keras_name, torch_name
 
-_KERAS_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 # Standard deviations of red, green and blue over ImageNet that torchvision divides by, for pixels of 0..255.
 _TORCH_DEVIATIONS = 255.0 * np.array((0.229, 0.224, 0.225), np.float32)
 _KERAS_MOBILENET_RANGE = 127.5
@@ -62,10 +61,10 @@ def translate(arrays: Mapping[str, np.ndarray], network, source: str, layout: st
     """Translates the arrays of a file to our names.
 
     Args:
-        arrays: by PyTorch name, or by `layer/index` for Keras; classifiers are left out.
+        arrays: arrays by PyTorch name, or by `layer/index` for Keras; classifiers are left out.
         network: the `config.Network` they are for.
         source: what they came from, for errors.
-        layout: of the arrays, one of `config.LAYOUTS`.
+        layout: layout of the arrays, one of `config.LAYOUTS`.
 
     Returns:
         Arrays by the names of `arrays.names`.
@@ -125,7 +124,7 @@ def _prepared(values: dict, name: str, layout: str) -> dict:
 
 
 def _keras_array(layer: str, index: str, array: np.ndarray) -> tuple[str, np.ndarray]:
-    leaf = (_KERAS_NORM if layer_name.is_norm(layer) else ("kernel", "bias"))[int(index)]
+    leaf = (layer_name.NORM_ARRAYS if layer_name.is_norm(layer) else ("kernel", "bias"))[int(index)]
     return f"{layer}/{leaf}", array
 
 

@@ -57,7 +57,7 @@ _MXNET = {
     "moving_mean": "moving_mean",
     "moving_var": "moving_variance",
 }
-_KERAS = {"kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance"}
+_KERAS = {"kernel", "bias", *layer_name.NORM_ARRAYS}
 
 
 def is_known(state: Mapping[str, np.ndarray]) -> bool:
@@ -113,7 +113,7 @@ def translate(state: Mapping[str, np.ndarray], source: str) -> tuple[config_lib.
         else:
             ours, value = torch_name.to_ours(layer, leaf, np.asarray(array))
             values[ours] = value
-    if missing := {"beta", "gamma", "moving_mean", "moving_variance"} - norm.keys() or f"{_STEM}/kernel" not in values:
+    if missing := set(layer_name.NORM_ARRAYS) - norm.keys() or f"{_STEM}/kernel" not in values:
         raise ValueError(f"{source}: does not fit: missing {missing if missing is not True else 'conv0'}")
     mean = _fold_input_norm(values, norm)
     _fold_norms(values)

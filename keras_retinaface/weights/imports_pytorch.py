@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from keras_retinaface import config as config_lib
+from keras_retinaface import image_mean
 from keras_retinaface.layers import layer_name
 from keras_retinaface.weights import torch_name
 
@@ -16,7 +17,6 @@ _BEHIND = ("fpn.", "ssh", "ClassHead", "BboxHead", "LandmarkHead", "class_head",
 _NEEDED = "fpn.output1.0.weight"
 _STEMS = ("stage1_0/kernel", "conv1/kernel", "mobile_0/kernel")
 # Means of red, green and blue that biubug6 and yakhyo take away, whatever the backbone.
-_MEAN = (123.0, 117.0, 104.0)
 # Standard deviations of red, green and blue over ImageNet that ternaus divides by, for pixels of 0..255.
 _DEVIATIONS = 255.0 * np.array((0.229, 0.224, 0.225), np.float32)
 # Up to so many channels the pyramid has leaky ReLUs of this slope; MobileNetV1 has them always.
@@ -41,7 +41,7 @@ def project_of(state: Mapping[str, np.ndarray], project: str = "") -> str:
     of unit variance; the first norm has noted which.
 
     Args:
-        state: of `is_known`.
+        state: arrays by name, that `is_known` takes.
         project: what the user says, which decides where names leave two.
     """
     if any(name.startswith(_ROOTS["yakhyo"]) for name in state):
@@ -65,7 +65,7 @@ def config_of(shapes: Mapping[str, tuple[int, ...]], source: str, project: str) 
     """Returns the config of the network that has arrays of these shapes.
 
     Args:
-        shapes: of kernels in PyTorch's order, (out, in, height, width), by our names.
+        shapes: shapes of kernels in PyTorch's order, (out, in, height, width), by our names.
         source: what they came from, for errors.
         project: whose they are.
 
@@ -83,7 +83,7 @@ def config_of(shapes: Mapping[str, tuple[int, ...]], source: str, project: str) 
     has_own_mean = is_mobilenet or project == "ternaus"  # that of our backbone
     return config_lib.Config().replace(
         backbone=backbone,
-        image_mean=() if has_own_mean else _MEAN,
+        image_mean=() if has_own_mean else image_mean.PUBLIC,
         pyramid_channels=channels,
         negative_slope=_SLOPE if is_leaky or is_mobilenet else 0.0,
         use_plain_pyramid=is_mobilenet and not is_leaky,

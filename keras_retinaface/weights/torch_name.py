@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_retinaface.layers import layer_name
 
-NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+NORM = dict(zip(("weight", "bias", "running_mean", "running_var"), layer_name.NORM_ARRAYS))
 # What a norm counts beside its numbers.
 COUNTER = "num_batches_tracked"
 _CONTEXT = {
