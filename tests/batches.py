@@ -9,8 +9,8 @@ def images(*shape):
     return np.random.default_rng(0).uniform(0, 255, (*shape, 3)).astype(np.float32)
 
 
-def targets(model, images, num_positive):
-    num_anchors = anchor.generate(images.shape[1:3], model.config.anchors.strides, model.config.anchors.sizes).shape[0]
+def targets(config, images, num_positive):
+    num_anchors = anchor.generate(images.shape[1:3], config.anchors.strides, config.anchors.sizes).shape[0]
     batch = len(images)
     state = np.zeros((batch, num_anchors), np.int32)
     state[:, :num_positive] = 1

@@ -96,6 +96,10 @@ class RetinaFace(keras.Model):
     def make_train_function(self, force=False):
         """Builds the step of `fit` as Keras does; a dense loss must be ready before the graph of the step is made."""
         self._prepare()
+        if hasattr(self.optimizer, "build"):  # which Keras 2's legacy optimizers have not
+            with self.distribute_strategy.scope():
+                # A step that finds its slots made is traced once, and not a second time after it has made them.
+                self.optimizer.build(self.trainable_variables)
         return super().make_train_function(force)
 
     def make_test_function(self, force=False):

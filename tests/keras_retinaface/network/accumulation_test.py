@@ -20,7 +20,7 @@ def _model():
 
 def _batch(model, size):
     images = tf.constant(batches.images(size, 32, 32))
-    targets = batches.targets(model, images, 2)
+    targets = batches.targets(model.config, images, 2)
     targets["state"][0, 2:9] = 1  # parts of unequal weight
     return images, {name: tf.constant(value) for name, value in targets.items()}
 

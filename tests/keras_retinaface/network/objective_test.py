@@ -5,19 +5,22 @@ import tensorflow as tf
 
 from keras_retinaface import config as config_lib
 from keras_retinaface.network import model as model_lib
+from keras_retinaface.network import objective
 from tests import batches
 
 
 def _loss_of(**changes):
     """Returns the loss and its terms for fixed outputs: two images with 1 and 3 positive anchors of 42."""
-    model = model_lib.RetinaFace(config_lib.Config().replace(**changes))
+    config = config_lib.Config().replace(**changes)
+    losses = objective.Objective(config.loss, config.anchors, has_dense=False)
     rng = np.random.default_rng(5)
-    targets = batches.targets(model, batches.images(2, 32, 32), 1)
+    targets = batches.targets(config, batches.images(2, 32, 32), 1)
     targets["state"][1, :3] = 1
     shapes = {"scores": (2,), "box_deltas": (4,), "landmark_deltas": (5, 2)}
     outputs = {name: tf.constant(rng.normal(size=(2, 42, *tail)), tf.float32) for name, tail in shapes.items()}
-    loss = model.compute_loss(batches.images(2, 32, 32), targets, outputs)
-    return float(loss), model.compute_metrics(None, None, None), targets["state"], outputs["scores"].numpy()
+    loss = losses.loss(batches.images(2, 32, 32), targets, outputs)
+    terms = {name: tracker.result() for name, tracker in losses.trackers.items()}
+    return float(loss), terms, targets["state"], outputs["scores"].numpy()
 
 
 def test_losses_are_chosen_by_the_config():
@@ -51,13 +54,15 @@ def test_losses_are_chosen_by_the_config():
 
 
 def test_parts_of_a_batch_count_as_the_batch():
-    model = model_lib.RetinaFace(config_lib.Config().replace(ohem_pool="batch", negative_ratio=30.0))
-    targets = {name: tf.constant(value) for name, value in batches.targets(model, batches.images(2, 32, 32), 1).items()}
+    config = config_lib.Config().replace(ohem_pool="batch", negative_ratio=30.0)
+    losses = objective.Objective(config.loss, config.anchors, has_dense=False)
+    given = batches.targets(config, batches.images(2, 32, 32), 1)
+    targets = {name: tf.constant(value) for name, value in given.items()}
     # One pool of 2 faces and 82 others keeps 60; of two pools each keeps 30 of 41.
-    assert float(model.objective.counts(targets)["class_loss"]) == 2 + 60
-    assert float(model.objective.counts(targets, num_parts=2)["class_loss"]) == 2 + 60
+    assert float(losses.counts(targets)["class_loss"]) == 2 + 60
+    assert float(losses.counts(targets, num_parts=2)["class_loss"]) == 2 + 60
     ignored = {**targets, "state": tf.concat([targets["state"][:1], -tf.ones([1, 42], tf.int32)], 0)}
-    assert float(model.objective.counts(ignored)["class_loss"]) == 1 + 30
+    assert float(losses.counts(ignored)["class_loss"]) == 1 + 30
 
 
 def _dynamic(**changes):
