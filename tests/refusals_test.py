@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from tests import command_runs, conftest
+from tests import command_runs, conftest, forked
 
 _MINI = conftest.ROOT / "tests" / "testdata" / "wider_face_mini"
 _PHOTOS = conftest.ROOT / "examples" / "photos"
@@ -119,13 +119,13 @@ def test_programs_of_the_pipeline(tmp_path, photos):
     os.link(photos / "astronaut.png", f"{start}-00000-of-00001.tfrecord")
     shutil.copy(photos / "astronaut.png", photos / "sample_001.png")
     named = (f"--images={photos}", f"--annotations={photos / 'label.txt'}")
-    _check(
-        "data_pipeline.build_tfrecords",
-        {
-            (*named, f"--output={start}", "--num_shards=1"): "--output would overwrite what is read: ",
-            (*named, f"--output={photos}/label.txt/a"): "label.txt cannot be written: Not a directory",
-        },
-    )
-    _check("data_pipeline.view", {(*named, f"--output={photos}"): "--output would overwrite what is read: "})
-    _check("data_pipeline.serve", {("--dispatcher=grpc://a:1", "--port=2"): "--port is that of the first server"})
+    overwrites = "--output would overwrite what is read: "
+    for name, flags, message in (
+        ("build_tfrecords", (*named, f"--output={start}", "--num_shards=1"), overwrites),
+        ("build_tfrecords", (*named, f"--output={photos}/label.txt/a"), "label.txt cannot be written: Not a directory"),
+        ("view", (*named, f"--output={photos}"), overwrites),
+        ("serve", ("--dispatcher=grpc://a:1", "--port=2"), "--port is that of the first server"),
+    ):
+        done = forked.run("-m", f"data_pipeline.{name}", *flags, "--verbosity=-1")
+        assert done.returncode == 1 and done.stderr.count("\n") == 1 and message in done.stderr, (name, flags, done)
     assert (photos / "astronaut.png").read_bytes() == (_PHOTOS / "astronaut.png").read_bytes()
