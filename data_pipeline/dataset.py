@@ -79,6 +79,7 @@ def make_dataset(
     else:
         _refuse_ignored(landmarks=landmarks, on_bad_data=on_bad_data, category=category)
 
+    @tf.autograph.experimental.do_not_convert
     def encode(samples):
         targets = target.make(samples, config.augmentation.image_size, config.anchors)
         if with_names:
@@ -162,6 +163,8 @@ def make_samples(
         sample["image"] = tf.ensure_shape(sample["image"], [*config.augmentation.image_size, 3])
         return sample
 
+    # Whatever branches on a tensor says so with an op; to rewrite the source of all this took half of the start.
+    @tf.autograph.experimental.do_not_convert
     def load(position, items):
         if annotations.bad_data.skips and has_python:
             return _load_whole(functools.partial(load_one, position), items, annotations.bad_data, config.augmentation)
