@@ -4,19 +4,15 @@ Only sizes are cut, so that a processor trains in seconds; serving has its test 
 """
 
 import json
-import subprocess
-import sys
 
 import pytest
 
-from tests import conftest, train_runs
+from tests import forked, train_runs
 
 
 def _run(*arguments):
-    command = [sys.executable, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=conftest.ROOT, timeout=600)
+    done = forked.run(*arguments)
     assert done.returncode == 0, done.stderr[-3000:]
-    return done
 
 
 @pytest.mark.slow

@@ -15,6 +15,9 @@ import tempfile
 
 from tests import conftest
 
+# As `program.quiet` has it for a user; the tests' own process lets TensorFlow say more.
+_QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+
 
 def run(*arguments, cwd=conftest.ROOT, timeout=300, log=None, environment=None):
     """Runs `python ARGUMENTS`, a script or `-m` and a module; returns what `subprocess.run` does, with text.
@@ -29,7 +32,7 @@ def run(*arguments, cwd=conftest.ROOT, timeout=300, log=None, environment=None):
     server = _server()
     with tempfile.TemporaryDirectory() as folder:
         outputs = [str(log)] * 2 if log else [f"{folder}/out", f"{folder}/err"]
-        asked = [list(map(str, arguments)), str(cwd), {**os.environ, **(environment or {})}, timeout, outputs]
+        asked = [list(map(str, arguments)), str(cwd), {**os.environ, **_QUIET, **(environment or {})}, timeout, outputs]
         server.stdin.write(json.dumps(asked) + "\n")
         server.stdin.flush()
         status = int(server.stdout.readline())
@@ -47,6 +50,7 @@ def _server():
         cwd=conftest.ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        env={**os.environ, **_QUIET},
         text=True,
     )
     atexit.register(process.communicate)

@@ -7,8 +7,6 @@ stack, and by TensorFlow 2.15 a `.tflite`, a SavedModel and the workdir of a run
 
 import json
 import shutil
-import subprocess
-import sys
 import tarfile
 
 import numpy as np
@@ -17,7 +15,7 @@ import pytest
 from keras_retinaface import Config, RetinaFace
 from keras_retinaface.inference import detector
 from keras_retinaface.media import image_file
-from tests import conftest
+from tests import conftest, forked
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +56,11 @@ def test_a_tflite_loads(old):
 def test_a_run_goes_on(old, tmp_path):
     shutil.copytree(old / "base" / "workdir", tmp_path / "run")
     flags = [line for line in (tmp_path / "run" / "run.flags").read_text().split() if "--workdir" not in line]
-    command = [sys.executable, "train_main.py", *flags, "--epochs=2", f"--workdir={tmp_path / 'run'}"]
-    done = subprocess.run(command, cwd=conftest.ROOT, capture_output=True, text=True)
+    command = ["train_main.py", *flags, f"--workdir={tmp_path / 'run'}"]
+    done = forked.run(*command, "--epochs=2")
     # More epochs are other settings; the same ones are all done.
     assert done.returncode == 1 and "--epochs=1 then, 2 now" in done.stderr
-    command.remove("--epochs=2")
-    done = subprocess.run(command, cwd=conftest.ROOT, capture_output=True, text=True)
+    done = forked.run(*command)
     assert done.returncode == 0 and "all 1 epochs are done" in done.stderr
     assert (tmp_path / "run" / "history.csv").read_text() == (old / "base/workdir/history.csv").read_text()
 
