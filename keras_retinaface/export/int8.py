@@ -15,6 +15,21 @@ _HEADS = (layer_name.HEADS, layer_name.DENSE_HEAD)
 _CALL = re.compile(r"_\d+$")
 
 
+def check(layers: Sequence[str], float_layers: Sequence[str]) -> None:
+    """Makes sure that layers to leave in float are there, which takes no conversion to know.
+
+    Args:
+        layers: names of the network's layers.
+        float_layers: names or patterns.
+
+    Raises:
+        ValueError: if one matches none of the network.
+    """
+    unknown = [pattern for pattern in float_layers if not fnmatch.filter(layers, pattern)]
+    if unknown:
+        raise ValueError(f"`float_layers` must match layers of the network. Received: {unknown}, which match none")
+
+
 def int8(converter, feed: Callable, layers: Sequence[str], float_layers: Sequence[str] = ()) -> bytes:
     """Quantises weights (one scale a channel) and activations of a network up to its heads.
 
@@ -36,9 +51,7 @@ def int8(converter, feed: Callable, layers: Sequence[str], float_layers: Sequenc
     Raises:
         ValueError: if a layer or pattern to leave in float matches none of the network.
     """
-    unknown = [pattern for pattern in float_layers if not fnmatch.filter(layers, pattern)]
-    if unknown:
-        raise ValueError(f"`float_layers` must match layers of the network. Received: {unknown}, which match none")
+    check(layers, float_layers)
     float_layers = {name for pattern in float_layers for name in fnmatch.filter(layers, pattern)}
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = feed

@@ -65,9 +65,11 @@ def write(
     photos = list(calibration_images)
     if quantize == "int8" and not photos:
         raise ValueError("`calibration_images` must name at least one image when `quantize` is int8")
+    layers = [layer.name for layer in model.layers]
     if float_layers is None:
-        names = [layer.name for layer in model.layers]
-        float_layers = [pattern for pattern in FLOAT_LAYERS if fnmatch.filter(names, pattern)]
+        float_layers = [pattern for pattern in FLOAT_LAYERS if fnmatch.filter(layers, pattern)]
+    if quantize == "int8":
+        int8.check(layers, float_layers)
     sizes = [tuple(image_size)] if isinstance(image_size[0], int) else list(dict.fromkeys(map(tuple, image_size)))
     names = ["serving_default"] if len(sizes) == 1 else [signature_name(size) for size in sizes]
     samples = [[view_lib.letterbox(image, size)[0][None] for image in photos] for size in sizes]
