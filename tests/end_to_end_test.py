@@ -2,24 +2,18 @@
 
 import csv
 import json
-import subprocess
-import sys
 
 import pytest
 
 from keras_retinaface import config as config_lib
-from tests import conftest
+from tests import forked
 
 pytestmark = pytest.mark.slow
 
 
-def _run(*arguments):
-    return subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, cwd=conftest.ROOT)
-
-
 def test_train_export_detect(tmp_path, photos):
     workdir = tmp_path / "run"
-    result = _run(
+    result = forked.run(
         "train_main.py", "--flagfile=configs/quickstart.flags", f"--workdir={workdir}", "--epochs=3", "--batch_size=3"
     )
     assert result.returncode == 0, result.stderr
@@ -33,7 +27,7 @@ def test_train_export_detect(tmp_path, photos):
     assert len(losses) == 3 and max(losses) < 0.3
 
     report = tmp_path / "parity.json"
-    result = _run("export_main.py", f"--model={workdir}", f"--output={tmp_path}", "--tflite", f"--json={report}")
+    result = forked.run("export_main.py", f"--model={workdir}", f"--output={tmp_path}", "--tflite", f"--json={report}")
     assert result.returncode == 0, result.stderr
     parity = json.loads(report.read_text())["retinaface.tflite"]
     assert parity["faces"] == parity["faces_exported"] > 30 and parity["unmatched"] == 0
@@ -42,7 +36,9 @@ def test_train_export_detect(tmp_path, photos):
     faces = {}
     for model in (workdir, tmp_path / "retinaface.tflite"):
         lines = tmp_path / "faces.jsonl"
-        result = _run("detect_main.py", f"--model={model}", f"--images={photos / 'astronaut.png'}", f"--json={lines}")
+        result = forked.run(
+            "detect_main.py", f"--model={model}", f"--images={photos / 'astronaut.png'}", f"--json={lines}"
+        )
         assert result.returncode == 0, result.stderr
         (faces[model],) = json.loads(lines.read_text())["faces"]
     # One at 512 px as it is, the other fitted into 480 x 640.
@@ -51,14 +47,14 @@ def test_train_export_detect(tmp_path, photos):
 
 
 def test_training_faults_are_named_and_end_with_a_status(tmp_path):
-    result = _run("train_main.py", f"--workdir={tmp_path}", "--train_annotations=missing.txt", "--train_images=.")
+    result = forked.run("train_main.py", f"--workdir={tmp_path}", "--train_annotations=missing.txt", "--train_images=.")
     assert result.returncode == 1 and "missing.txt" in result.stderr
-    result = _run("train_main.py", f"--workdir={tmp_path}", "--train_annotations=x", "--box_weight=-1")
+    result = forked.run("train_main.py", f"--workdir={tmp_path}", "--train_annotations=x", "--box_weight=-1")
     assert result.returncode == 1 and "`box_weight` must not be negative" in result.stderr
-    result = _run("train_main.py", "--train_annotations=x")
+    result = forked.run("train_main.py", "--train_annotations=x")
     assert result.returncode == 1 and "--workdir must be given" in result.stderr + result.stdout
 
 
 def test_export_of_nothing_is_an_error(tmp_path):
-    result = _run("export_main.py", "--model=no_such_model", f"--output={tmp_path}", "--tflite")
+    result = forked.run("export_main.py", "--model=no_such_model", f"--output={tmp_path}", "--tflite")
     assert result.returncode == 1 and "`model` must be" in result.stderr

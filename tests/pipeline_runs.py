@@ -1,15 +1,12 @@
 """What tests of the pipeline share: its programs, and the samples of what they wrote."""
 
-import subprocess
-import sys
-
 import numpy as np
+
+from tests import forked
 
 
 def command(module, root, *flags):
-    return subprocess.run(
-        [sys.executable, "-m", f"data_pipeline.{module}", *flags], cwd=root, capture_output=True, text=True, timeout=300
-    )
+    return forked.run("-m", f"data_pipeline.{module}", *flags, cwd=root)
 
 
 def parsed(opened):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests import conftest
+from tests import conftest, forked
 
 _SAME = {
     **{"images": 7, "faces": 37, "faces_exported": 37, "unmatched": 0, "megabytes": 1.76},
@@ -35,8 +35,7 @@ def test_the_table_is_narrow_and_every_row_has_a_verdict(table):
 
 
 def _run(*arguments):
-    command = [sys.executable, "export_main.py", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=conftest.ROOT)
+    return forked.run("export_main.py", *arguments)
 
 
 def test_the_command_writes_onnx_and_measures_it(photos, tmp_path):

@@ -1,18 +1,15 @@
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 
 from keras_retinaface import config as config_lib
 from keras_retinaface.inference import runtime
-from tests import conftest
+from tests import forked
 from tests.keras_retinaface.weights import imports_pytorch_test as networks
 
 
 def _run(*arguments):
-    command = [sys.executable, "-m", "keras_retinaface.cli.imports", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=conftest.ROOT, timeout=300)
+    return forked.run("-m", "keras_retinaface.cli.imports", *arguments)
 
 
 def test_a_checkpoint_becomes_a_workdir(tmp_path):
