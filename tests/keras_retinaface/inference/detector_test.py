@@ -10,11 +10,23 @@ import keras_retinaface
 from keras_retinaface.geometry import box
 from keras_retinaface.inference import detector, runtime
 from keras_retinaface.media import image_file
+from keras_retinaface.network import model as model_lib
 
 
 @pytest.fixture(scope="module")
 def public():
     return detector.Detector("mobilenet025_public")
+
+
+@pytest.fixture(scope="module")
+def public_model():
+    """For detectors with options of their own."""
+    return model_lib.RetinaFace.from_preset("mobilenet025_public")
+
+
+@pytest.fixture(scope="module")
+def default():
+    return detector.Detector("mobilenet025")
 
 
 def _annotated(photos, name):
@@ -94,24 +106,24 @@ def test_threads_find_what_one_finds_from_the_first_call_on(photos, public, num_
             np.testing.assert_allclose(one.score, other.score, atol=1e-5)
 
 
-def test_one_trace_serves_every_size(photos):
-    found_by = detector.Detector("mobilenet025_public")
+def test_one_trace_serves_every_size(photos, public_model):
+    found_by = detector.Detector(public_model)
     image = image_file.read(photos / "astronaut.png")
     for size in ((64, 64), (65, 97), (200, 120)):
         found_by.detect(cv2.resize(image, size))
     assert found_by._runtime._one.experimental_get_tracing_count() == 1
 
 
-def test_options_change_what_is_found(photos):
+def test_options_change_what_is_found(photos, public_model):
     image = image_file.read(photos / "tfjs_three_people.jpg")
-    few = detector.Detector("mobilenet025_public", max_faces=2).detect(image)
+    few = detector.Detector(public_model, max_faces=2).detect(image)
     assert len(few) == 2
-    large = detector.Detector("mobilenet025_public", min_face=130).detect(image)
+    large = detector.Detector(public_model, min_face=130).detect(image)
     assert [round(float(face.box[0]) / 100) for face in large] == [3]
     # Over 0.95: at these sizes the mask on the wall becomes a face of 0.92.
-    many = detector.Detector("mobilenet025_public", scales=(400, 600), use_flip=True, tile=512, score_threshold=0.95)
+    many = detector.Detector(public_model, scales=(400, 600), use_flip=True, tile=512, score_threshold=0.95)
     assert len(many.detect(image)) == 3
-    voted = detector.Detector("mobilenet025_public", scales=(400, 600), use_voting=True, score_threshold=0.95)
+    voted = detector.Detector(public_model, scales=(400, 600), use_voting=True, score_threshold=0.95)
     for one, other in zip(many.detect(image), voted.detect(image)):
         assert np.abs(one.box - other.box).max() < 20 and np.abs(one.landmarks - other.landmarks).max() < 10
 
@@ -227,12 +239,12 @@ def test_wrong_options_are_named(options, message):
 
 
 @pytest.mark.parametrize("side", [32, 64, 300, 700, 1500])
-def test_one_face_of_any_size_is_one_box(photos, side):
+def test_one_face_of_any_size_is_one_box(photos, default, side):
     image, (truth,) = image_file.read(photos / "fr_obama.jpg"), _annotated(photos, "fr_obama.jpg")
     factor = side / (truth[3] - truth[1])
     left, top, right, bottom = (int(value) for value in (truth[0] - 60, 20, truth[2] + 60, truth[3] + 60))
     how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
     scaled = cv2.resize(image[top:bottom, left:right], None, fx=factor, fy=factor, interpolation=how)
-    (face,) = detector.Detector("mobilenet025").detect(scaled)
+    (face,) = default.detect(scaled)
     expected = (truth - np.array([left, top, left, top])) * factor
     assert box.iou(face.box[None], expected[None].astype(np.float32)).numpy() > (0.7 if side > 32 else 0.5)

@@ -11,7 +11,7 @@ import tensorflow as tf
 from data_pipeline import dataset, synthetic
 from keras_retinaface import config as config_lib
 from keras_retinaface.mesh import face_model
-from keras_retinaface.network import decoding
+from keras_retinaface.network import decoding, objective
 from keras_retinaface.network import model as model_lib
 from keras_retinaface.training import start
 from tests import conftest
@@ -32,27 +32,36 @@ def batch():
     return next(iter(dataset.make_dataset(CONFIG, None, synthetic.Source(20, seed=5), seed=2)))
 
 
-@pytest.fixture()
-def model():
+def _model():
     keras.utils.set_random_seed(0)
     model = model_lib.RetinaFace(CONFIG)
     start.initialise(model, "mobilenet025_public")
     return model
 
 
-def test_public_weights_leave_the_dense_head_at_zero(model, batch):
-    outputs = model(tf.cast(batch[0], tf.float32))
-    plain = model_lib.RetinaFace.from_preset("mobilenet025_public")(tf.cast(batch[0], tf.float32))
+@pytest.fixture(scope="module")
+def model():
+    """For tests that neither train nor compile it."""
+    return _model()
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return model_lib.RetinaFace.from_preset("mobilenet025_public")
+
+
+def test_public_weights_leave_the_dense_head_at_zero(model, plain, batch):
+    outputs, expected = (network(tf.cast(batch[0], tf.float32)) for network in (model, plain))
     assert not outputs["mesh_code"].numpy().any()
-    for name in plain:
-        np.testing.assert_allclose(outputs[name], plain[name], atol=1e-4)
+    for name in expected:
+        np.testing.assert_allclose(outputs[name], expected[name], atol=1e-4)
 
 
-def test_dense_loss_is_weighted_warmed_up_and_reported(model, batch):
+def test_dense_loss_is_weighted_warmed_up_and_reported(batch):
     images, targets = batch
+    model = _model()
     outputs = model(tf.cast(images, tf.float32))
-    plain = model_lib.RetinaFace(CONFIG.replace(dense=False))
-    base = float(plain.compute_loss(images, targets, outputs))
+    base = float(objective.Objective(CONFIG.loss, CONFIG.anchors).loss(images, targets, outputs))
     model.compile(optimizer=keras.optimizers.SGD(0.0))
     first = float(model.compute_loss(images, targets, outputs)) - base
     dense = float(model.compute_metrics(None, None, None)["dense_loss"])
@@ -102,7 +111,8 @@ def test_the_gradient_of_the_loss_reaches_the_dense_head(model, batch):
 
 
 @pytest.mark.slow
-def test_frozen_detector_learns_faces_and_nothing_else(model, batch):
+def test_frozen_detector_learns_faces_and_nothing_else(batch):
+    model = _model()
     start.freeze_detector(model)
     before = {layer.name: layer.get_weights() for layer in model.layers}
     images, targets = batch
@@ -142,8 +152,8 @@ def test_a_detector_with_a_dense_head_serves_the_graph_of_one_without():
     assert graphs[0] == graphs[1]
 
 
-def test_the_shipped_dense_head_stands_on_the_shipped_detector(batch):
-    plain, dense = (model_lib.RetinaFace.from_preset(f"mobilenet025_{name}") for name in ("public", "dense"))
+def test_the_shipped_dense_head_stands_on_the_shipped_detector(plain, batch):
+    dense = model_lib.RetinaFace.from_preset("mobilenet025_dense")
     found, expected = (model(tf.cast(batch[0], tf.float32)) for model in (dense, plain))
     for name in expected:
         np.testing.assert_array_equal(found[name], expected[name])
