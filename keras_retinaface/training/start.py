@@ -10,7 +10,7 @@ from absl import logging
 from keras_retinaface import config as config_lib
 from keras_retinaface.inference import model_file, runtime
 from keras_retinaface.layers import backbone, layer_name
-from keras_retinaface.weights import arrays, imports
+from keras_retinaface.weights import arrays, imports, shipped
 
 
 def freeze(model: keras.Model, training: config_lib.Training) -> None:
@@ -52,18 +52,22 @@ def initialise(model: keras.Model, init: str) -> None:
         if not pathlib.Path(init).is_file():
             raise ValueError(f"`init`: {init}: no such file")
         model_file.load_weights(model, init)
+    elif init in shipped.PRESETS:
+        # As `from_preset` does, without a second network.
+        _check_geometry(model, config_lib.Config.preset(init), init)
+        arrays.assign(model, _with_own_dense(model, shipped.read(init)), init)
     else:
         source = runtime.load_keras(init)
-        _check_geometry(model, source, init)
+        _check_geometry(model, source.config, init)
         values = arrays.read(source)
         arrays.assign(model, _with_own_dense(model, values), init)
     logging.info("starting from %s", init)
 
 
-def _check_geometry(model, source, init: str) -> None:
+def _check_geometry(model, source: config_lib.Config, init: str) -> None:
     """Makes sure that the numbers mean the same in both; their shapes alone do not tell."""
     for field in imports.GEOMETRY["network"]:
-        theirs, own = (getattr(network.config.network, field) for network in (source, model))
+        theirs, own = (getattr(config.network, field) for config in (source, model.config))
         if theirs != own:
             raise ValueError(f"`init`: {init}: needs {field}={theirs!r}. Received: {field}={own!r}")
 

@@ -26,6 +26,12 @@ def model():
 
 
 @pytest.fixture(scope="module")
+def copy():
+    """What `SaveModel` writes; it has other weights after every epoch."""
+    return model_lib.RetinaFace()
+
+
+@pytest.fixture(scope="module")
 def truth(tmp_path_factory):
     """A folder with two photos and one with their ground truth, in the form of the official one."""
     from tests import conftest
@@ -70,8 +76,8 @@ def _blind(model):
             variable.assign(np.zeros(variable.shape))
 
 
-def test_the_best_model_by_ap_stays(model, truth, tmp_path):
-    saved = validation.SaveModel(tmp_path, model_lib.RetinaFace())
+def test_the_best_model_by_ap_stays(model, copy, truth, tmp_path):
+    saved = validation.SaveModel(tmp_path, copy)
     measure = validation.MeasureAp(tmp_path, saved, truth / "images", truth, every=2, epochs=5)
     for callback in (saved, measure):
         callback.set_model(model)
@@ -103,10 +109,10 @@ def test_the_best_model_by_ap_stays(model, truth, tmp_path):
     assert (tmp_path / "best.keras").read_bytes() == best
 
 
-def test_an_image_that_cannot_be_read_costs_itself_alone(model, truth, tmp_path, caplog):
+def test_an_image_that_cannot_be_read_costs_itself_alone(model, copy, truth, tmp_path, caplog):
     shutil.copytree(truth / "images", tmp_path / "images")
     (tmp_path / "images/0--Parade/fr_biden.jpg").write_bytes(b"not a picture")
-    saved = validation.SaveModel(tmp_path, model_lib.RetinaFace())
+    saved = validation.SaveModel(tmp_path, copy)
     measure = validation.MeasureAp(tmp_path, saved, tmp_path / "images", truth, every=1, epochs=2)
     for callback in (saved, measure):
         callback.set_model(model)
@@ -120,12 +126,12 @@ def test_an_image_that_cannot_be_read_costs_itself_alone(model, truth, tmp_path,
     assert caplog.text.count("fr_biden.jpg: not a readable image") == 1
 
 
-def test_what_is_saved_is_the_average(model, tmp_path):
+def test_what_is_saved_is_the_average(model, copy, tmp_path):
     average = weight_average.attach(model, 0.5)
     before = arrays.read(model)
     _blind(model)
     average.update()
-    saved = validation.SaveModel(tmp_path, model_lib.RetinaFace())
+    saved = validation.SaveModel(tmp_path, copy)
     saved.set_model(model)
     saved.on_epoch_end(0)
     loaded = arrays.read(keras.models.load_model(tmp_path / "model.keras", compile=False))
@@ -134,8 +140,8 @@ def test_what_is_saved_is_the_average(model, tmp_path):
     assert not np.any(arrays.read(model)["class_P3/kernel"])
 
 
-def test_tensorboard_has_losses_rate_and_drawn_faces(model, truth, tmp_path):
-    saved = validation.SaveModel(tmp_path, model_lib.RetinaFace())
+def test_tensorboard_has_losses_rate_and_drawn_faces(model, copy, truth, tmp_path):
+    saved = validation.SaveModel(tmp_path, copy)
     position = callbacks.Position(100)
     picture = validation.read_pictures(image_file.find(str(truth / "images")))[0]
     board = validation.WriteTensorBoard(tmp_path / "logs", position, saved, [picture])
