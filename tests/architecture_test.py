@@ -86,6 +86,7 @@ _TESTED_IN = {
     "evaluation.pairing": "tests/keras_retinaface/evaluation/coco_test.py",
     "export.onnx_decoding": "tests/keras_retinaface/export/onnx_test.py",
     "export.onnx_graph": "tests/keras_retinaface/export/onnx_test.py",
+    "export.onnx_int8": "tests/keras_retinaface/export/onnx_test.py",
     "export.onnx_layers": "tests/keras_retinaface/export/onnx_test.py",
     "geometry.five_points": "tests/keras_retinaface/evaluation/annotation_test.py",
     "geometry.mesh_code": "tests/keras_retinaface/mesh/dense_loss_test.py",

@@ -36,7 +36,10 @@ _TFLITE = flags.DEFINE_bool("tflite", False, "Write retinaface.tflite.")
 _ONNX = flags.DEFINE_bool("onnx", False, "Write retinaface.onnx.")
 _SAVED_MODEL = flags.DEFINE_bool("saved_model", False, "Write saved_model/.")
 _QUANTIZE = flags.DEFINE_enum(
-    "quantize", "none", ["none", "float16", "int8"], "What the .tflite (or .onnx: no int8) stores weights as."
+    "quantize",
+    "none",
+    ["none", "float16", "int8"],
+    "What the .tflite or .onnx stores weights as; int8 also computes in int8.",
 )
 _IMAGE_SIZE = flags.DEFINE_multi_string(
     "image_size",
@@ -98,8 +101,8 @@ def export_all() -> dict[str, dict]:
     if _SAVED_MODEL.value:
         saved_model.write(model, folder / "saved_model", detection, max_pixels=_MAX_PIXELS.value)
         written.append(folder / "saved_model")
+    calibration = _read(_CALIBRATION_IMAGES.value) if _QUANTIZE.value == "int8" else []
     if _TFLITE.value:
-        calibration = _read(_CALIBRATION_IMAGES.value) if _QUANTIZE.value == "int8" else []
         tflite.write(
             model,
             folder / "retinaface.tflite",
@@ -112,7 +115,7 @@ def export_all() -> dict[str, dict]:
         )
         written.append(folder / "retinaface.tflite")
     if _ONNX.value:
-        _export_onnx(model, folder / "retinaface.onnx", detection, sizes)
+        _export_onnx(model, folder / "retinaface.onnx", detection, sizes, calibration)
         written.append(folder / "retinaface.onnx")
     reports = {}
     for path in written:
@@ -120,7 +123,7 @@ def export_all() -> dict[str, dict]:
     return reports
 
 
-def _export_onnx(model, path: pathlib.Path, detection, sizes: list[tuple[int, int]]) -> None:
+def _export_onnx(model, path: pathlib.Path, detection, sizes: list[tuple[int, int]], calibration: list) -> None:
     from keras_retinaface.export import onnx
 
     is_fixed = flags.FLAGS[_IMAGE_SIZE.name].present and len(sizes) == 1
@@ -130,6 +133,8 @@ def _export_onnx(model, path: pathlib.Path, detection, sizes: list[tuple[int, in
         detection,
         image_size=sizes[0] if is_fixed else None,
         quantize=_QUANTIZE.value,
+        calibration_images=calibration,
+        float_layers=_float_layers(),
         licence=_licence(_MODEL.value),
         source=pathlib.Path(_MODEL.value).name,
     )
@@ -198,10 +203,9 @@ def _check_flags() -> None:
     if _ONNX.value:
         extras.require("onnx", "--onnx")
         extras.require("onnxruntime", "--onnx")  # that measures it
-        if _QUANTIZE.value == "int8":
-            raise ValueError("--quantize=int8 is for --tflite; --onnx takes none or float16. Received: --onnx")
-    is_int8 = _TFLITE.value and _QUANTIZE.value == "int8"
-    detection_flags.check_used(is_int8, "needs --tflite and --quantize=int8", [_FLOAT_LAYERS, _CALIBRATION_IMAGES])
+    is_int8 = is_file and _QUANTIZE.value == "int8"
+    wanted = "needs --tflite or --onnx, and --quantize=int8"
+    detection_flags.check_used(is_int8, wanted, [_FLOAT_LAYERS, _CALIBRATION_IMAGES])
 
 
 def _check_outputs() -> None:

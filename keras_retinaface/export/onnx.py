@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx as onnx_lib
@@ -14,10 +15,15 @@ from onnx import TensorProto, helper
 
 from keras_retinaface import atomic
 from keras_retinaface import config as config_lib
-from keras_retinaface.export import onnx_decoding, onnx_graph, onnx_layers
+from keras_retinaface.export import channel_ranges, onnx_decoding, onnx_graph, onnx_int8, onnx_layers
 from keras_retinaface.formats import onnx_file
+from keras_retinaface.inference import detector
 
-QUANTIZATIONS = ("none", "float16")
+QUANTIZATIONS = ("none", "float16", "int8")
+# Layers that int8 leaves in float32: the first maps of the MobileNets, where much of its error is made.
+FLOAT_LAYERS = ("stage1_0*", "stage1_1*", "stage1_2*")
+# That photos are fitted into for calibration where the file takes any.
+_CALIBRATION_SIZE = (480, 640)
 # Of 2022: newer versions have nothing that is needed here, and older runtimes refuse them.
 _OPSET, _IR_VERSION = 17, 8
 _LICENCE = "Apache-2.0"
@@ -30,6 +36,8 @@ def write(
     *,
     image_size: tuple[int, int] | None = None,
     quantize: str = "none",
+    calibration_images: Iterable[np.ndarray] = (),
+    float_layers: Sequence[str] | None = None,
     licence: str = _LICENCE,
     source: str = "",
 ) -> None:
@@ -40,24 +48,39 @@ def write(
         path: path of the file.
         detection: thresholds and limits, fixed in the export.
         image_size: fixed (height, width) of the input in pixels, or None for any.
-        quantize: one of `QUANTIZATIONS`: float16 halves the file, runtimes compute in float32 as before.
+        quantize: one of `QUANTIZATIONS`: float16 halves the file, runtimes compute in float32 as before; int8 also
+            computes in int8, but for heads and decoding.
+        calibration_images: for int8: uint8 `[H, W, 3]`, RGB, of any size; photos with faces like those to be found.
+        float_layers: for int8: names or patterns of layers that stay in float32; None is those of `FLOAT_LAYERS` that
+            the network has.
         licence: licence of the weights, told in the file's metadata.
         source: what the model is called, told there too.
 
     Raises:
-        ValueError: if `quantize` is unknown, a layer is of a kind that ONNX export does not know, or a weight is not
-            finite or too large for float16.
+        ValueError: if `quantize` is unknown, or is int8 without images to calibrate on, a layer is of a kind that ONNX
+            export does not know or is not there, or a weight is not finite or too large for float16.
     """
     if quantize not in QUANTIZATIONS:
         raise ValueError(f"`quantize` of ONNX must be one of {QUANTIZATIONS}. Received: quantize={quantize!r}")
+    photos = list(calibration_images)
+    if quantize == "int8":
+        if not photos:
+            raise ValueError("`calibration_images` must name at least one image when `quantize` is int8")
+        photos = [detector.letterbox(photo, image_size or _CALIBRATION_SIZE)[0][None] for photo in photos]
+        model = channel_ranges.equalize(model, photos)
     graph = onnx_graph.Graph(np.float16 if quantize == "float16" else np.float32)
     said = {
         **{name: getattr(detection, name) for name in ("score_threshold", "iou_threshold", "max_faces", "voting_iou")},
         **{"quantization": quantize, "licence": licence, "model": source},
     }
     limits, rows = onnx_decoding.fixed(graph, detection), detection.max_faces
-    content = _content(graph, model, detection, limits, {}, image_size or ("height", "width"), rows, said)
-    _write(path, content)
+    made = _build(graph, model, detection, limits, {}, image_size or ("height", "width"), rows, said)
+    if quantize == "int8":
+        names = [layer.name for layer in model.layers]
+        if float_layers is None:
+            float_layers = [pattern for pattern in FLOAT_LAYERS if fnmatch.filter(names, pattern)]
+        made = onnx_int8.quantize(made, photos, names, float_layers)
+    _write(path, made)
 
 
 def light(model, path: str | os.PathLike, *, licence: str, source: str) -> None:
@@ -78,13 +101,11 @@ def light(model, path: str | os.PathLike, *, licence: str, source: str) -> None:
     }
     defaults["max_faces"] = np.array([detection.max_faces], np.int64)
     limits, said = onnx_decoding.asked(graph), {"quantization": "none", "licence": licence, "model": source}
-    _write(path, _content(graph, model, detection, limits, defaults, ("height", "width"), "faces", said))
+    _write(path, _build(graph, model, detection, limits, defaults, ("height", "width"), "faces", said))
 
 
-def _content(
-    graph, model, detection, limits, defaults: Mapping, sides: tuple, rows: int | str, said: Mapping[str, object]
-) -> bytes:
-    """Returns the bytes of a file; `defaults` are the inputs beside the image."""
+def _build(graph, model, detection, limits, defaults: Mapping, sides: tuple, rows: int | str, said: Mapping):
+    """Returns the whole graph, an `onnx.ModelProto`; `defaults` are the inputs beside the image."""
     outputs = onnx_layers.write(graph, model, "image")
     anchors = model.config.anchors
     onnx_decoding.write(graph, outputs, "image", anchors, limits, max_candidates=detection.max_candidates)
@@ -110,7 +131,7 @@ def _content(
     mean = model.get_layer("subtract_mean").mean
     helper.set_model_props(made, {name: _text(value) for name, value in {**_SAID, "mean": mean, **said}.items()})
     onnx_lib.checker.check_model(made, full_check=True)
-    return onnx_file.seal(made.SerializeToString(deterministic=True))
+    return made
 
 
 _SAID = {
@@ -126,8 +147,8 @@ def _text(value) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _write(path, content: bytes) -> None:
-    path = pathlib.Path(path)
+def _write(path, made) -> None:
+    path, content = pathlib.Path(path), onnx_file.seal(made.SerializeToString(deterministic=True))
     with atomic.file(path) as partial:
         partial.write_bytes(content)
     logging.info("wrote %s: %.2f MB", path, len(content) / 1e6)

@@ -112,8 +112,36 @@ def test_a_fixed_size_and_half_the_bytes(model, onnx_path, tmp_path, crowd):
     report = parity.measure(model, path, DETECTION, crowd)
     assert report["faces"] > 20 and report["unmatched"] <= 1 and report["score"] < 0.02 and report["box"] < 0.5
     assert len(detector.Detector(path).detect_batch(crowd[:2])[1]) == 1
-    with pytest.raises(ValueError, match="`quantize` of ONNX must be one of .* Received: quantize='int8'"):
+    with pytest.raises(ValueError, match="`quantize` of ONNX must be one of .* Received: quantize='int4'"):
+        onnx.write(model, path, DETECTION, quantize="int4")
+
+
+def test_int8_finds_nearly_the_same(model, onnx_path, tmp_path, crowd):
+    path = tmp_path / "int8.onnx"
+    fitted = [cv2.resize(image, (640, 480), interpolation=cv2.INTER_AREA) for image in crowd[:3]]
+    onnx.write(model, path, DETECTION, quantize="int8", calibration_images=fitted[1:], source="mobilenet025")
+    assert path.stat().st_size < 0.5 * onnx_path.stat().st_size
+    report = parity.measure(model, path, DETECTION, fitted)
+    assert report["faces"] > 25 and report["unmatched"] <= 2 and report["score_mean"] < 0.02 and report["box_mean"] < 1
+    content, parts = onnx_check.read(path)
+    assert onnx_file.check_seal(content) and parts.metadata["quantization"] == "int8" and parts.domains == {""}
+    graph = onnx_lib.load(path).graph
+    kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    inputs = {node.name: node.input for node in graph.node if node.op_type == "Conv"}
+    behind = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    is_int8 = {name: kinds.get(behind.get(values[1])) == onnx_lib.TensorProto.INT8 for name, values in inputs.items()}
+    assert is_int8["stage2_1_depthwise"] and is_int8["context_P4_3x3"] and is_int8["lateral_P5"]
+    assert not is_int8["stage1_0"] and not is_int8["class_P3"] and not is_int8["landmark_P5"]
+
+
+def test_int8_needs_photos_and_layers_that_are_there(model, tmp_path, crowd):
+    path = tmp_path / "int8.onnx"
+    with pytest.raises(ValueError, match="`calibration_images` must name at least one image"):
         onnx.write(model, path, DETECTION, quantize="int8")
+    asked = {"quantize": "int8", "calibration_images": crowd[:1], "float_layers": ["stage9*"]}
+    with pytest.raises(ValueError, match="`float_layers` must match layers .* Received: ..stage9"):
+        onnx.write(model, path, DETECTION, **asked)
+    assert not path.exists()
 
 
 _LEVELS = {"strides": (16, 32, 64), "sizes": ((16.0, 32.0), (64.0,) * 2, (128.0, 256.0)), "variances": (1.0, 1.0)}
