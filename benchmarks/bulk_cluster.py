@@ -29,8 +29,8 @@ from keras_retinaface.bulk import plan, rows
 
 _KILL = flags.DEFINE_bool("kill", False, "Take down a worker, a node and the driver.")
 _MEMORY = 80 << 20  # of a node's objects, of which there are none
-# A node that says nothing for two seconds is gone; by default Ray waits for half a minute.
-_IMPATIENT = {"health_check_period_ms": 500, "health_check_timeout_ms": 500, "health_check_failure_threshold": 4}
+# A node that is gone shows in five seconds, by default in half a minute; one that is only busy may take its time.
+_IMPATIENT = {"health_check_period_ms": 1000, "health_check_timeout_ms": 5000, "health_check_failure_threshold": 5}
 
 
 @contextlib.contextmanager
