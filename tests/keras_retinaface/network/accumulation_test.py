@@ -26,7 +26,7 @@ def _batch(model, size):
 
 
 def _weights(model):
-    return {variable.name: np.array(variable) for variable in model.trainable_variables}
+    return [np.array(variable) for variable in model.trainable_variables]
 
 
 def test_parts_take_the_step_of_the_whole_batch():
@@ -39,9 +39,9 @@ def test_parts_take_the_step_of_the_whole_batch():
     whole.optimizer.apply_gradients(zip(gradients, variables))
     accumulation.train_step(parts, images, targets, 2)
     expected, found = _weights(whole), _weights(parts)
-    assert any(np.abs(expected[name] - before[name]).max() > 1e-3 for name in expected)
-    for name, value in found.items():
-        np.testing.assert_allclose(value, expected[name], atol=1e-5, err_msg=name)
+    assert any(np.abs(new - old).max() > 1e-3 for new, old in zip(expected, before))
+    for variable, value, wanted in zip(variables, found, expected):
+        np.testing.assert_allclose(value, wanted, atol=1e-5, err_msg=variable.name)
 
 
 def test_a_batch_that_does_not_divide_is_an_error():
