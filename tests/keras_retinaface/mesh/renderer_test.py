@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow_graphics.geometry.representation.mesh import normals
-from tensorflow_graphics.rendering.reflectance import lambertian
+from tensorflow_graphics.rendering.reflectance import lambertian, phong
 
 from keras_retinaface.mesh import camera, face_model, rasterizer, renderer
 
@@ -69,14 +69,21 @@ def test_shading_equals_tensorflow_graphics(face, scene):
     theirs = normals.vertex_normals(scene["vertices"], np.stack([face.triangles] * 2), clockwise=True)
     ours = renderer.vertex_normals(scene["vertices"], face.triangles)
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
-    shaded = renderer.shade(scene["vertices"], scene["colours"], face.triangles, scene["light"])
+    shaded = renderer.shade(
+        scene["vertices"], scene["colours"], face.triangles, scene["camera"], scene["light"], specular=0.3
+    )
     position, strength, ambient = (part[:, None] for part in tf.split(scene["light"], 3, -1))
     incoming = tf.math.l2_normalize(scene["vertices"] - position, -1)
-    # Straight out: towards the camera the same, but what is turned away from it is never drawn, and there it is zero.
-    diffuse = np.pi * lambertian.brdf(incoming, theirs, theirs, scene["colours"])
+    outgoing = tf.math.l2_normalize(camera.position(scene["camera"])[:, None] - scene["vertices"], -1)
+    diffuse = np.pi * lambertian.brdf(incoming, outgoing, theirs, scene["colours"])
+    shininess = tf.fill((2, face.num_vertices, 1), renderer.SHININESS)
+    mirror = tf.fill((2, face.num_vertices, 3), 0.3)
+    mirrored = phong.brdf(incoming, outgoing, theirs, shininess, mirror, brdf_normalization=False)
     facing = tf.nn.relu(-tf.reduce_sum(incoming * theirs, -1, keepdims=True))
-    expected = ambient * scene["colours"] + strength * facing * diffuse
-    np.testing.assert_allclose(shaded, expected, atol=1e-4)
+    expected = ambient * scene["colours"] + strength * facing * (diffuse + mirrored)
+    # What is turned away from the camera is never drawn, and there their reflectance is defined as zero.
+    is_seen = tf.reduce_sum(outgoing * theirs, -1) > 0
+    np.testing.assert_allclose(tf.boolean_mask(shaded, is_seen), tf.boolean_mask(expected, is_seen), atol=1e-4)
 
 
 def triangle_ids(face, vertices, numbers):
@@ -91,7 +98,7 @@ def triangle_ids(face, vertices, numbers):
 
 @pytest.mark.parametrize("name, step", [("vertices", 2e-3), ("colours", 1e-2), ("camera", 1e-3), ("light", 1e-2)])
 def test_gradients_equal_finite_differences_inside_triangles(face, scene, name, step):
-    render = make_render(face)
+    render = make_render(face, specular=0.2)
     rng = np.random.default_rng(7)
     direction = tf.constant(rng.standard_normal(scene[name].shape), tf.float32)
     ahead, behind = ({**scene, name: scene[name] + sign * step * direction} for sign in (1, -1))
