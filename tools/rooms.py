@@ -116,7 +116,7 @@ class House:
 
     Attributes:
         files: modules by room.
-        lines: by room.
+        lines: numbers of lines by room.
         arrows: the rooms, and the modules in none, that a room imports, by room.
         longest_file: its name and lines.
         longest_body: name and lines of the function of most lines below its docstring.

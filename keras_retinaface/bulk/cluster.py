@@ -137,7 +137,7 @@ class _Actors:
 
     Args:
         make: makes an actor.
-        units: to be done.
+        units: units to be done.
     """
 
     def __init__(self, make: Callable, units: Sequence[int]):

@@ -27,7 +27,7 @@ def quantize(model_proto, photos: Sequence[np.ndarray], layers: Sequence[str], f
         model_proto: an `onnx.ModelProto` in float32 whose nodes are called like the network's layers.
         photos: uint8 `[1, H, W, 3]`, RGB, to calibrate on.
         layers: names of the network's layers.
-        float_layers: of these, those that stay in float32; a pattern like `stage1_*` is several.
+        float_layers: names of those that stay in float32; a pattern like `stage1_*` is several.
 
     Returns:
         A new `onnx.ModelProto`.

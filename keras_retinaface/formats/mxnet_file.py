@@ -19,7 +19,7 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Reads a file.
 
     Args:
-        path: of the `.params` file.
+        path: path of the `.params` file.
 
     Returns:
         Arrays by name, as `arg:conv0_weight` or `aux:bn0_moving_var`.

@@ -178,7 +178,7 @@ def views(
 
     Args:
         image_size: (height, width), pixels.
-        factors: from pixels of the image to pixels of the picture, as from `scale_of` or `pyramid`.
+        factors: scales from pixels of the image to pixels of the picture, as from `scale_of` or `pyramid`.
         flip: whether to look at every picture mirrored too.
         tile: largest side of a picture, pixels; what a scale makes larger is cut into tiles, and if no scale leaves the
             image whole, a view of all of it at that size is added, for the faces that no tile holds. None: no tiles.

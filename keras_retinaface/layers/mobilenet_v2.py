@@ -25,7 +25,7 @@ def build(x, *, layout: str, num_blocks: int = NUM_BLOCKS, has_last: bool = Fals
         x: `[B, H, W, 3]`, preprocessed.
         layout: "torchvision" pads both ends where it strides, "keras" (`keras.applications`) pads an even side at its
             end only, and its norms have another epsilon.
-        num_blocks: that it ends with.
+        num_blocks: blocks that it ends with.
         has_last: whether its last convolution, which classifiers stand on, is part of it.
 
     Returns:

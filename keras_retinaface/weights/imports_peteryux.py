@@ -28,7 +28,7 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Reads the weights of a checkpoint; needs TensorFlow, which checks them.
 
     Args:
-        path: of its `.index` file, or a folder: a SavedModel, or one of checkpoints, of which the last is read.
+        path: path of its `.index` file, or a folder: a SavedModel, or one of checkpoints, of which the last is read.
 
     Returns:
         Arrays by path: `backbone/conv1_conv/kernel`, `FPN/output1/conv/kernel`, `SSH_0/conv_3x3/bn/gamma`,
@@ -115,7 +115,7 @@ def translate(state: Mapping[str, np.ndarray], source: str) -> tuple[config_lib.
     """Translates the arrays.
 
     Args:
-        state: of `read`.
+        state: what `read` returned.
         source: what they came from, for errors.
 
     Returns:
