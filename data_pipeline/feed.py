@@ -31,7 +31,7 @@ class Feed:
     ):
         self._open_training, self._open_validation = open_training, open_validation
         self.settings, self._data_service = dict(settings or {}), data_service
-        self.has_names = data_service is None
+        self.has_names, self.is_remote = data_service is None, data_service is not None
 
     @functools.cached_property
     def _training(self):

@@ -107,7 +107,7 @@ def test_train(tmp_path, photos):
                 f"--init={tmp_path / 'run'}",
             ): "model.keras",
             (*label, free, "--val_every=2"): "--val_every needs --val_ground_truth",
-            (*label, free, "--worker_timeout=2"): "--worker_timeout needs --strategy=multi_worker",
+            (*label, free, "--worker_timeout=2"): "--worker_timeout needs --strategy=multi_worker or --data",
             (label[0], "--train_images=synthetic:8", free): "--train_annotations must stand without --train_images=syn",
         },
     )

@@ -56,7 +56,8 @@ _MIXED_PRECISION = flags.DEFINE_bool("mixed_precision", False, "Compute in half 
 _WORKER_TIMEOUT = flags.DEFINE_float(
     "worker_timeout",
     600.0,
-    "Seconds without a step, start and validation included, after which a worker of several gives up.",
+    "Seconds without a step, start and validation included, after which a worker of several, or a training whose "
+    "batches others make, gives up.",
     lower_bound=1.0,
 )
 _FIELDS = {name: flags.DEFINE_string(name, None, text) for name, text in config_lib.describe_fields().items()}
@@ -129,7 +130,8 @@ def _check_flags(is_drawn: bool) -> None:
     """Makes sure that no flag that was given is without an effect."""
     check = detection_flags.check_used
     check(bool(_VAL_GROUND_TRUTH.value), "needs --val_ground_truth", [_VAL_EVERY])
-    check(_STRATEGY.value == "multi_worker", "needs --strategy=multi_worker", [_WORKER_TIMEOUT])
+    needs_others = _STRATEGY.value == "multi_worker" or bool(_DATA_SERVICE.value)
+    check(needs_others, "needs --strategy=multi_worker or --data_service", [_WORKER_TIMEOUT])
     of_files = (source_flags.TRAIN_ANNOTATIONS, source_flags.TRAIN_LANDMARKS)
     check(not is_drawn, "must stand without --train_images=synthetic:N", of_files)
 

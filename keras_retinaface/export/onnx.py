@@ -51,8 +51,8 @@ def write(
         quantize: one of `QUANTIZATIONS`: float16 halves the file, runtimes compute in float32 as before; int8 also
             computes in int8, but for heads and decoding.
         calibration_images: photos for int8, uint8 `[H, W, 3]`, RGB, of any size, with faces like those to be found.
-        float_layers: names or patterns of layers that stay in float32 in an int8 file; None is those of `FLOAT_LAYERS` that
-            the network has.
+        float_layers: names or patterns of layers that stay in float32 in an int8 file; None is those of `FLOAT_LAYERS`
+            that the network has.
         licence: licence of the weights, told in the file's metadata.
         source: what the model is called, told there too.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -45,6 +46,7 @@ class Data(Protocol):
         settings: where the images come from, by flag, ready for JSON: a run goes on with the same only.
         paths: files of images that may be shown.
         has_names: whether `make_batches` knows `with_names`.
+        is_remote: whether other processes make the training batches, which may die.
     """
 
     num_records: int
@@ -52,6 +54,7 @@ class Data(Protocol):
     settings: Mapping[str, Any]
     paths: Sequence[str]
     has_names: bool
+    is_remote: bool
 
     def make_batches(self, config: config_lib.Config, **options) -> tf.data.Dataset:
         """Makes endless training batches; options as of `data_pipeline.dataset.make_dataset`."""
@@ -84,7 +87,7 @@ class Run:
         val_images: folder of the images that average precision is measured on.
         val_ground_truth: folder of the official WIDER FACE ground truth; None measures no average precision.
         val_every: epochs between two measurements of it.
-        worker_timeout: seconds without a step after which a worker of several gives up.
+        worker_timeout: seconds without a step after which a training that needs other processes gives up.
         files: texts to write into the workdir beside `config.json`, by name.
         verbose: as for `model.fit`.
     """
@@ -121,13 +124,14 @@ class Run:
             FloatingPointError: if a loss is not finite.
         """
         try:
-            return self._fit()
+            with contextlib.ExitStack() as stack:
+                guards = [stack.enter_context(guard) for guard in self._make_guards()]
+                devices = strategy_lib.make(self.strategy)
+                return self._fit(devices, guards)
         except tf.errors.OpError as error:
             raise strategy_lib.explain(error, self.strategy) from error
 
-    def _fit(self):
-        guards = [watchdog.Watchdog(self.worker_timeout)] if self.strategy == strategy_lib.MULTI_WORKER else []
-        devices = strategy_lib.make(self.strategy)
+    def _fit(self, devices, guards):
         is_chief = strategy_lib.is_chief(devices)
         resumed = workdir.prepare(self.workdir, resume=self.resume, is_chief=is_chief)
         keras.utils.set_random_seed(self.config.training.seed)
@@ -167,6 +171,17 @@ class Run:
         self.data.report_left_out()
         logging.info("wrote %s", folder / workdir.MODEL)
         return copy
+
+    def _make_guards(self) -> list[watchdog.Watchdog]:
+        """Builds what ends the run when those it waits for are gone."""
+        guards = []
+        if self.strategy == strategy_lib.MULTI_WORKER:
+            guards.append(watchdog.Watchdog(self.worker_timeout, "another worker is gone", strategy_lib.START_ALL))
+        if self.data.is_remote:
+            suspicion = "no server of --data_service makes batches"
+            remedy = "start the servers, then the same command to go on from the last checkpoint"
+            guards.append(watchdog.Watchdog(self.worker_timeout, suspicion, remedy))
+        return guards
 
     def _settings(self, steps_per_epoch: int) -> dict:
         """Returns what the course of the training depends on, by flag."""

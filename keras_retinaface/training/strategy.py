@@ -24,6 +24,7 @@ _LOST_WORKER = (
     tf.errors.InternalError,
     tf.errors.DeadlineExceededError,
 )
+START_ALL = "start the same command on all workers to go on from the last checkpoint"
 _IS_KERAS_2 = keras.__version__.startswith("2.")
 
 
@@ -225,8 +226,5 @@ def explain(error: tf.errors.OpError, name: str) -> OSError:
     reasons = [line for line in error.message.splitlines() if line[:1].strip() and not line.startswith(_NO_REASON)]
     reason = _ASSERTION.sub(lambda found: found[1].replace("] [", " "), " ".join(reasons)) or lines[0]
     if name == MULTI_WORKER and isinstance(error, _LOST_WORKER):
-        return ConnectionError(
-            "another worker was lost; start the same command on all workers to go on from the last checkpoint: "
-            + reason
-        )
+        return ConnectionError(f"another worker was lost; {START_ALL}: {reason}")
     return OSError(reason)

@@ -13,16 +13,29 @@ from absl import logging
 class Watchdog(keras.callbacks.Callback):
     """Ends the process when training makes no step for too long, as when another worker is gone or never came.
 
-    A thread, because the main one then waits inside TensorFlow and cannot be interrupted.
+    A thread, because the main one then waits inside TensorFlow and cannot be interrupted; it watches as long as the
+    training is inside `with`.
 
     Args:
         seconds: without a step, the start and validation included, until the process ends with status 1.
+        suspicion: what is the matter then, most likely.
+        remedy: what to do about it.
     """
 
-    def __init__(self, seconds: float):
+    def __init__(self, seconds: float, suspicion: str, remedy: str):
         super().__init__()
-        self._seconds, self._last = seconds, time.monotonic()
+        self._seconds, self._suspicion, self._remedy = seconds, suspicion, remedy
+        self._last, self._is_over = time.monotonic(), threading.Event()
+
+    def __enter__(self):
+        """Begins to watch."""
+        self._last = time.monotonic()
         threading.Thread(target=self._watch, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        """Lets the process live on, whatever it does next."""
+        self._is_over.set()
 
     def on_train_batch_end(self, batch, logs=None):
         """Takes note of a step."""
@@ -33,12 +46,10 @@ class Watchdog(keras.callbacks.Callback):
         self._last = time.monotonic()
 
     def _watch(self):
-        while True:
-            time.sleep(min(1.0, self._seconds / 10))
+        while not self._is_over.wait(min(1.0, self._seconds / 10)):
             if time.monotonic() - self._last > self._seconds:
                 logging.error(
-                    "no step for %g seconds: another worker is gone, or --worker_timeout is too short; start the same "
-                    "command on all workers to go on from the last checkpoint",
-                    self._seconds,
+                    "no step for %g seconds: %s, or --worker_timeout is too short; %s",
+                    *(self._seconds, self._suspicion, self._remedy),
                 )
                 os._exit(1)

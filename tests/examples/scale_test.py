@@ -5,6 +5,7 @@ import subprocess
 import pytest
 import yaml
 
+from keras_retinaface import config as config_lib
 from tests import conftest
 
 _FOLDER = conftest.ROOT / "examples" / "scale"
@@ -19,6 +20,13 @@ def test_slurm_scripts_are_shell_and_name_what_there_is(path):
     _check_flags(text)
 
 
+@pytest.mark.parametrize("path", sorted(_FOLDER.glob("*.sh")), ids=lambda path: path.name)
+def test_other_scripts_are_shell_and_name_what_there_is(path):
+    assert subprocess.run(["sh", "-n", path], capture_output=True, text=True).stderr == ""
+    assert path.read_text().startswith("#!/bin/sh\n")
+    _check_flags(path.read_text())
+
+
 @pytest.mark.parametrize("path", sorted(_FOLDER.glob("*.yaml")), ids=lambda path: path.name)
 def test_kubernetes_files_are_yaml_and_name_what_there_is(path):
     (document,) = yaml.safe_load_all(path.read_text())
@@ -28,9 +36,12 @@ def test_kubernetes_files_are_yaml_and_name_what_there_is(path):
 
 def _check_flags(text):
     """Makes sure that the flags of our commands are flags that these define."""
-    for command, rest in re.findall(r"(retinaface \w+|data_pipeline\.serve)((?:[^\n]|\\\n|\n {14})*)", text):
-        name = command.split()[-1]
+    for command, rest in re.findall(
+        r"(retinaface \w+|data_pipeline\.serve|train_main\.py)((?:[^\n]|\\\n|\n {14})*)", text
+    ):
+        name = command.split()[-1].replace("_main.py", "")
         source = conftest.ROOT / ("data_pipeline/serve.py" if "serve" in name else f"keras_retinaface/cli/{name}.py")
         defined = "".join(path.read_text() for path in [source, *conftest.ROOT.glob("keras_retinaface/cli/*_flags.py")])
         for flag in re.findall(r"--(\w+)=", rest):
-            assert f'"{flag}"' in defined or flag == "flagfile", f"{command} has no --{flag}"
+            is_known = f'"{flag}"' in defined or flag == "flagfile" or flag in config_lib.describe_fields()
+            assert is_known, f"{command} has no --{flag}"
