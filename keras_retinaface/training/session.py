@@ -219,7 +219,9 @@ class Run:
             model = model_lib.RetinaFace(self.config)
             arrays.assign(model, arrays.read(copy), "start")
             start.freeze(model, self.config.training)
-            model.compile(optimizer=optimizer.make_optimizer(self.config.training, num_steps, model))
+            made = optimizer.make_optimizer(self.config.training, num_steps, model)
+            # Of itself Keras 3 compiles wherever there is a GPU: no test has seen it, and XLA cannot sum over workers.
+            model.compile(optimizer=made, jit_compile=False)
             # Every replica's metrics are those of all; Keras 2 would add them up over workers.
             model.distribute_reduction_method = "first"
             model.optimizer.build(model.trainable_variables)
