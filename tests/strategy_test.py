@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 
-import keras
 import numpy as np
 import pytest
 
@@ -91,7 +90,6 @@ def _start_workers(folder, tmp_path, *flags):
 
 
 @pytest.mark.long
-@pytest.mark.skipif(not keras.__version__.startswith("2."), reason="Keras 3 cannot fit under several workers")
 def test_two_workers_train_as_one_though_one_is_killed(folder, one, tmp_path):
     processes, logs = _start_workers(folder, tmp_path, f"--worker_timeout={_TIMEOUT}")
     try:
@@ -112,9 +110,3 @@ def test_two_workers_train_as_one_though_one_is_killed(folder, one, tmp_path):
             process.wait()
     assert "going on from" in logs[1].read_text()
     _assert_same_curve(tmp_path / "run", one)
-
-
-@pytest.mark.skipif(keras.__version__.startswith("2."), reason="Keras 2 can fit under several workers")
-def test_several_workers_are_refused_where_they_cannot_work(folder, tmp_path):
-    status, output = train_runs.run(folder, tmp_path / "run", "--strategy=multi_worker", log=tmp_path / "log")
-    assert status == 1 and "https://github.com/keras-team/keras/issues/20585" in output.splitlines()[-1]

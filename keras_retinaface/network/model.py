@@ -9,7 +9,7 @@ import keras
 
 from keras_retinaface import config as config_lib
 from keras_retinaface.layers import backbone, context, head, mesh_tower, preprocessing, pyramid
-from keras_retinaface.network import accumulation, cost, objective, recompute
+from keras_retinaface.network import accumulation, cost, objective, recompute, replica
 from keras_retinaface.weights import arrays, shipped
 
 # Its place among the arguments of `fit` after `x`.
@@ -120,9 +120,9 @@ class RetinaFace(keras.Model):
         return super().fit(_as_generator(x), *arguments, **options)
 
     def train_step(self, data):
-        """Takes a training step; with `accumulate_steps` part by part, otherwise Keras's own."""
+        """Takes a training step: part by part or one of several workers', otherwise Keras's own."""
         num_parts = self.config.training.accumulate_steps
-        if num_parts == 1:
+        if num_parts == 1 and not replica.has_workers():
             return super().train_step(data)
         images, targets, _ = keras.utils.unpack_x_y_sample_weight(data)
         targets = objective.shape_targets(targets)
@@ -137,6 +137,7 @@ class RetinaFace(keras.Model):
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Returns the trackers that `compute_loss` updated."""
+        replica.equalise(variable for tracker in self._trackers.values() for variable in tracker.variables)
         return {name: tracker.result() for name, tracker in self._trackers.items()}
 
     def get_config(self):

@@ -141,9 +141,11 @@ class _Recipe:
         return list(zip(tf.clip_by_global_norm(gradients, self.clip_norm)[0], variables))
 
     def apply(self, grads, trainable_variables=None):
-        """Clips before Keras 3 sums over replicas: the norm is that of the sum all the same."""
+        """Clips before Keras 3 sums over replicas, where the norm is that of the sum all the same."""
         if self.clip_norm:
-            known = replica.total({str(i): gradient for i, gradient in enumerate(grads) if gradient is not None})
+            known = replica.total_of_strategy(
+                {str(i): gradient for i, gradient in enumerate(grads) if gradient is not None}
+            )
             factor = self.clip_norm / tf.maximum(tf.linalg.global_norm(list(known.values())), self.clip_norm)
             grads = [None if gradient is None else gradient * factor for gradient in grads]
         return super().apply(grads, trainable_variables)

@@ -20,6 +20,7 @@ from keras_retinaface import config as config_lib
 from keras_retinaface.inference import runtime
 from keras_retinaface.media import image_file
 from keras_retinaface.network import model as model_lib
+from keras_retinaface.network import replica
 from keras_retinaface.training import (
     callbacks,
     checkpoint,
@@ -127,6 +128,7 @@ class Run:
             with contextlib.ExitStack() as stack:
                 guards = [stack.enter_context(guard) for guard in self._make_guards()]
                 devices = strategy_lib.make(self.strategy)
+                stack.enter_context(strategy_lib.joined(devices))
                 return self._fit(devices, guards)
         except tf.errors.OpError as error:
             raise strategy_lib.explain(error, self.strategy) from error
@@ -215,7 +217,7 @@ class Run:
 
     def _make_model(self, devices, copy, num_steps: int, resumed):
         """Builds the model that trains, compiled, where `copy` or the checkpoint `resumed` stands."""
-        with strategy_lib.precision(devices, is_mixed=self.mixed_precision), devices.scope():
+        with strategy_lib.precision(devices, is_mixed=self.mixed_precision), strategy_lib.scope(devices):
             model = model_lib.RetinaFace(self.config)
             arrays.assign(model, arrays.read(copy), "start")
             start.freeze(model, self.config.training)
@@ -229,6 +231,7 @@ class Run:
             if resumed is not None:
                 checkpoint.restore(model, resumed)
                 logging.info("going on from %s", resumed.path)
+        replica.follow_first(arrays.names(model).values())
         return model
 
     def _make_callbacks(self, position, copy, settings, resumed, is_chief) -> list[keras.callbacks.Callback]:

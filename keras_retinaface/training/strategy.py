@@ -12,6 +12,8 @@ import keras
 import tensorflow as tf
 from absl import logging
 
+from keras_retinaface.network import replica
+
 ONE, MIRRORED, MULTI_WORKER, TPU = NAMES = ("one", "mirrored", "multi_worker", "tpu")
 # Lines around the reason in a message of TensorFlow.
 _NO_REASON = ("Graph execution error", "Detected at node", "The error could be from")
@@ -52,11 +54,6 @@ def make(name: str) -> tf.distribute.Strategy:
 
 
 def _make_multi_worker():
-    if not _IS_KERAS_2:
-        raise ValueError(
-            "`strategy`: multi_worker needs the base stack (TensorFlow 2.15): the `fit` of Keras 3 does not work with "
-            f"it, https://github.com/keras-team/keras/issues/20585. Received: Keras {keras.__version__}"
-        )
     try:
         cluster = json.loads(os.environ.get("TF_CONFIG", ""))
         workers, index = cluster["cluster"]["worker"], cluster["task"]["index"]
@@ -67,7 +64,14 @@ def _make_multi_worker():
             '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}. '
             f"Received: TF_CONFIG={os.environ.get('TF_CONFIG')}"
         ) from error
-    return tf.distribute.MultiWorkerMirroredStrategy()
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    num_devices = len(strategy.extended.worker_devices)
+    if not _IS_KERAS_2 and num_devices > 1:
+        raise ValueError(
+            "`strategy`: multi_worker takes one GPU a worker under Keras 3: start a worker for each, with its own "
+            f"TF_CONFIG and CUDA_VISIBLE_DEVICES. Received: {num_devices} GPUs"
+        )
+    return strategy
 
 
 def _make_tpu():
@@ -89,6 +93,24 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:
     """Returns whether other processes train along."""
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def _holds_whole_models(strategy) -> bool:
+    """Returns whether each worker has a model of its own: the `fit` of Keras 3 fails in a strategy of processes.
+
+    https://github.com/keras-team/keras/issues/20585
+    """
+    return is_multi_worker(strategy) and not _IS_KERAS_2
+
+
+def joined(strategy: tf.distribute.Strategy):
+    """Returns a context for a training, in which workers that each have a model add up what they learn."""
+    return replica.joined(strategy) if _holds_whole_models(strategy) else contextlib.nullcontext()
+
+
+def scope(strategy: tf.distribute.Strategy):
+    """Returns a context for making a model that the strategy spreads, where it does."""
+    return contextlib.nullcontext() if _holds_whole_models(strategy) else strategy.scope()
 
 
 @contextlib.contextmanager
@@ -137,6 +159,9 @@ def distribute(
         )
     if not _is_distributed(strategy):
         return make_batches(batch_size=batch_size, start_step=step, num_workers=1, worker=0)
+    if _holds_whole_models(strategy):
+        own = {"num_workers": num_replicas, "worker": strategy.cluster_resolver.task_id}
+        return make_batches(batch_size=batch_size // num_replicas, start_step=step, **own)
 
     def of_worker(context):
         # A worker's replicas take batches in turn.

@@ -1,4 +1,6 @@
 import json
+import os
+import socket
 import subprocess
 import sys
 
@@ -11,23 +13,73 @@ from keras_retinaface.weights import arrays
 from tests import conftest
 
 _RUNS = [[1, {}], [2, {}], [2, {"accumulate_steps": 2}]]
+# Of two workers: changes of the config, and whether norms are frozen.
+_WORKER_RUNS = [[{}, True], [{"accumulate_steps": 2}, False]]
+_MODULE = "tests.keras_retinaface.network.replicas_child"
 
 
 @pytest.mark.slow
 def test_replicas_and_parts_train_as_one_batch_on_one_device(tmp_path):
-    command = [sys.executable, "-m", "tests.keras_retinaface.network.replicas_child", json.dumps(_RUNS), str(tmp_path)]
+    command = [sys.executable, "-m", _MODULE, json.dumps(_RUNS), str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, cwd=conftest.ROOT, timeout=900)
     assert result.returncode == 0, result.stderr
     histories = json.loads(result.stdout.splitlines()[-1])
     values = [np.load(tmp_path / f"{index}.npz") for index in range(len(_RUNS))]
+    before = _weights_at_start()
+    for other in (1, 2):
+        _assert_same(histories[other], values[other], histories[0], values[0], before)
+    assert max(np.abs(values[0][name] - old).max() for name, old in before.items()) > 1e-5
+    _assert_workers_train_as(histories[0], values[0], before, tmp_path)
+
+
+def _weights_at_start():
     begun = model_lib.RetinaFace()
     start.initialise(begun, "mobilenet025")
-    before = {name.replace("/", ":"): np.asarray(value) for name, value in arrays.names(begun).items()}
-    for other in (1, 2):
-        for name, losses in histories[0].items():
-            np.testing.assert_allclose(histories[other][name], losses, rtol=1e-5, err_msg=f"{_RUNS[other]}: {name}")
-        for name, old in before.items():
-            change = values[0][name] - old
-            tolerance = 1e-3 * np.abs(change).max() + 1e-7
-            np.testing.assert_allclose(values[other][name] - old, change, atol=tolerance, err_msg=name)
-    assert max(np.abs(values[0][name] - old).max() for name, old in before.items()) > 1e-5
+    return {name.replace("/", ":"): np.asarray(value) for name, value in arrays.names(begun).items()}
+
+
+def _assert_same(history, values, expected_history, expected, before):
+    for name, losses in expected_history.items():
+        np.testing.assert_allclose(history[name], losses, rtol=1e-5, err_msg=name)
+    for name, old in before.items():
+        change = expected[name] - old
+        tolerance = 1e-3 * np.abs(change).max() + 1e-7
+        np.testing.assert_allclose(values[name] - old, change, atol=tolerance, err_msg=name)
+
+
+def _assert_workers_train_as(history, values, before, folder):
+    histories = _run_workers(folder)
+    workers = [[np.load(folder / f"worker{index}_{run}.npz") for index in range(2)] for run in range(2)]
+    for index in range(2):
+        _assert_same(histories[index][0], workers[0][index], history, values, before)
+    assert histories[0] == histories[1]
+    # What norms learn beside gradients moves, and stays the same on both, though each sees other images.
+    first, second = workers[1]
+    moving = [name for name in before if "moving" in name and np.abs(first[name] - before[name]).max() > 1e-5]
+    assert moving
+    for name in before:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
+
+def _run_workers(folder):
+    """Runs two workers that find each other on loopback; returns the histories of each."""
+    with socket.socket() as first, socket.socket() as second:
+        for free in (first, second):
+            free.bind(("127.0.0.1", 0))
+        addresses = [f"127.0.0.1:{free.getsockname()[1]}" for free in (first, second)]
+    processes = []
+    for index in range(2):
+        cluster = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        command = [sys.executable, "-m", _MODULE, json.dumps(_WORKER_RUNS), str(folder)]
+        environment = {**os.environ, "TF_CONFIG": json.dumps(cluster)}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        processes.append(subprocess.Popen(command, cwd=conftest.ROOT, env=environment, **pipes))
+    try:
+        outputs = [process.communicate(timeout=400) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    for process, (_, errors) in zip(processes, outputs):
+        assert process.returncode == 0, errors
+    return [json.loads(output.splitlines()[-1]) for output, _ in outputs]

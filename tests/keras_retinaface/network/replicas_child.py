@@ -1,9 +1,11 @@
 """Trains a few steps on one or two logical CPU devices and writes losses and weights; `replica_test` starts it.
 
-Devices must be made before TensorFlow starts, which in pytest it has.
+Devices must be made before TensorFlow starts, which in pytest it has. With TF_CONFIG in the environment it is one of
+several workers, each with a whole model, and learns from its share of the images.
 """
 
 import json
+import os
 import sys
 
 import keras
@@ -12,6 +14,7 @@ import tensorflow as tf
 
 from keras_retinaface import config as config_lib
 from keras_retinaface.network import model as model_lib
+from keras_retinaface.network import replica
 from keras_retinaface.training import optimizer, start
 from keras_retinaface.weights import arrays
 
@@ -34,33 +37,62 @@ def targets(num_anchors):
     }
 
 
-def run(num_devices, changes):
+def run(num_devices, changes, worker=0, num_workers=1, *, has_frozen_norms=True):
     """Returns the losses of every step and the weights after the last."""
     devices = [f"CPU:{index}" for index in range(num_devices)]
     strategy = tf.distribute.MirroredStrategy(devices) if num_devices > 1 else tf.distribute.get_strategy()
     config = config_lib.Config().replace(batch_size=BATCH, learning_rate=1e-3, warmup=0.0, clip_norm=1.0, **changes)
     with strategy.scope():
-        keras.utils.set_random_seed(3)
+        keras.utils.set_random_seed(3 + worker)
         model = model_lib.RetinaFace(config)
         start.initialise(model, "mobilenet025")
-        start.freeze(model, config_lib.Training(use_frozen_norms=True))
+        start.freeze(model, config_lib.Training(use_frozen_norms=has_frozen_norms))
         model.compile(optimizer=optimizer.make_optimizer(config.training, STEPS, model))
     images = np.random.default_rng(1).uniform(0, 255, (BATCH, SIZE, SIZE, 3)).astype(np.float32)
     num_anchors = (8 * 8 + 4 * 4 + 2 * 2) * 2
-    data = tf.data.Dataset.from_tensor_slices((images, targets(num_anchors))).batch(BATCH).repeat()
+    # Neighbours stay together: what accumulates or trains on several workers then sees the same images.
+    share = BATCH // num_workers
+    rows = slice(worker * share, (worker + 1) * share)
+    mine = tf.nest.map_structure(lambda values: values[rows], (images, targets(num_anchors)))
+    data = tf.data.Dataset.from_tensor_slices(mine).batch(share).repeat()
     history = model.fit(data, epochs=STEPS, steps_per_epoch=1, verbose=0, shuffle=False).history
     return history, {name: tf.convert_to_tensor(value).numpy() for name, value in arrays.names(model).items()}
 
 
+def run_worker(runs, folder):
+    """Runs as one of several workers; weights start as the first worker's."""
+    workers = tf.distribute.MultiWorkerMirroredStrategy()
+    index = workers.cluster_resolver.task_id
+    histories = []
+    with replica.joined(workers):
+        for number, (changes, has_frozen_norms) in enumerate(runs):
+            history, values = run(1, changes, index, workers.num_replicas_in_sync, has_frozen_norms=has_frozen_norms)
+            histories.append(history)
+            write(f"{folder}/worker{index}_{number}.npz", values)
+        drawn = tf.Variable([1.0, 2.0] if index == 0 else [5.0, 7.0])
+        replica.follow_first([drawn])
+        assert drawn.numpy().tolist() == [1.0, 2.0]
+    return histories
+
+
+def write(path, values):
+    """Writes weights under names that may stand in a zip file."""
+    arrays.write_npz(path, {name.replace("/", ":"): value for name, value in values.items()})
+
+
 def main():
     """Takes a JSON list of runs, [number of devices, changes of the config], and a folder for their weights."""
+    runs, folder = json.loads(sys.argv[1]), sys.argv[2]
+    if "TF_CONFIG" in os.environ:
+        print(json.dumps(run_worker(runs, folder)), flush=True)
+        return
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     histories = []
-    for index, (num_devices, changes) in enumerate(json.loads(sys.argv[1])):
+    for index, (num_devices, changes) in enumerate(runs):
         history, values = run(num_devices, changes)
         histories.append(history)
-        arrays.write_npz(f"{sys.argv[2]}/{index}.npz", {name.replace("/", ":"): v for name, v in values.items()})
+        write(f"{folder}/{index}.npz", values)
     print(json.dumps(histories))
 
 
