@@ -31,7 +31,7 @@ class Feed:
     ):
         self._open_training, self._open_validation = open_training, open_validation
         self.settings, self._data_service = dict(settings or {}), data_service
-        self.has_names, self.is_remote = data_service is None, data_service is not None
+        self.has_names, self.is_remote = not data_service, bool(data_service)
 
     @functools.cached_property
     def _training(self):
@@ -99,9 +99,12 @@ def open(  # noqa: A001
         data_service: as for `Feed`.
 
     Raises:
-        ValueError: if there is a category and nothing to choose one in.
+        ValueError: if there is a category and nothing to choose one in, or not one of each for each of `shares`.
     """
     named = {"train_images": images, "train_annotations": annotations, "train_landmarks": landmarks}
+    for name, values in named.items() if shares else ():
+        if isinstance(values, str) or (values and len(values) != len(shares)):
+            raise ValueError(f"`{name}` must be given once for each of {len(shares)} shares. Received: {values!r}")
     rows = list(zip(*(values or [None] * len(shares) for values in named.values()))) if shares else [(*named.values(),)]
     files = [path for _, *paths in rows for path in (*paths, val_annotations) if path]
     if category and not any(map(source.is_coco, files)):

@@ -4,42 +4,50 @@ Commands whose start is what is tested, or that are killed, are processes of the
 """
 
 import atexit
+import contextlib
 import functools
 import json
 import os
+import pathlib
 import runpy
 import signal
 import subprocess
 import sys
 import tempfile
 
-from tests import conftest
-
+# Not conftest's: it lets flags of several programs share a name, which a user's process does not.
+_ROOT = pathlib.Path(__file__).resolve().parent.parent
 # As `program.quiet` has it for a user; the tests' own process lets TensorFlow say more.
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
-def run(*arguments, cwd=conftest.ROOT, timeout=300, log=None, environment=None):
+def run(*arguments, cwd=_ROOT, timeout=600):
     """Runs `python ARGUMENTS`, a script or `-m` and a module; returns what `subprocess.run` does, with text.
 
     Args:
-        *arguments: of Python.
+        *arguments: arguments of Python.
         cwd: folder to run in.
-        timeout: seconds until it is killed.
-        log: a file for both its output and its errors.
-        environment: changes of this process's.
+        timeout: seconds until it is killed, with whatever it started.
+
+    Raises:
+        subprocess.TimeoutExpired: if it was.
     """
     server = _server()
     with tempfile.TemporaryDirectory() as folder:
-        outputs = [str(log)] * 2 if log else [f"{folder}/out", f"{folder}/err"]
-        asked = [list(map(str, arguments)), str(cwd), {**os.environ, **_QUIET, **(environment or {})}, timeout, outputs]
+        outputs = [f"{folder}/out", f"{folder}/err"]
+        asked = [list(map(str, arguments)), str(cwd), {**os.environ, **_QUIET}, timeout, outputs]
         server.stdin.write(json.dumps(asked) + "\n")
         server.stdin.flush()
-        status = int(server.stdout.readline())
-        texts = []
+        answer = server.stdout.readline()
+        if not answer:
+            _server.cache_clear()
+            raise RuntimeError(f"tests.forked ended with status {server.wait()}")
+        status, texts = int(answer), []
         for path in outputs:
             with open(path) as file:
                 texts.append(file.read())
+    if status == -signal.SIGALRM:
+        raise subprocess.TimeoutExpired(arguments, timeout, *texts)
     return subprocess.CompletedProcess(arguments, status, *texts)
 
 
@@ -47,7 +55,7 @@ def run(*arguments, cwd=conftest.ROOT, timeout=300, log=None, environment=None):
 def _server():
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.forked"],
-        cwd=conftest.ROOT,
+        cwd=_ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, **_QUIET},
@@ -67,13 +75,12 @@ def _import_what_takes_long():
 
 def _become(arguments, cwd, environment, timeout, outputs):
     """Turns a fork into the command; leaves as it does."""
+    os.setsid()
     signal.alarm(timeout)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-    for number, path in ((0, os.devnull), *zip((1, 2), outputs)):
-        opened = os.open(path, flags if number else os.O_RDONLY)
+    for number, path in enumerate([os.devnull, *outputs]):
+        opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC if number else os.O_RDONLY)
         os.dup2(opened, number)
         os.close(opened)
-        flags &= ~os.O_TRUNC
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
@@ -92,7 +99,10 @@ def _serve():
         if not child:
             _become(*json.loads(line))
             return
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        print(status, flush=True)
 
 
 if __name__ == "__main__":

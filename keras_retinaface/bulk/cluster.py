@@ -61,18 +61,19 @@ class Worker:
     """
 
     def __init__(self, folder: str, made: job.Job, batch_size: int):
-        self._folder, self._plan = pathlib.Path(folder), plan.Plan(folder)
-        first = self._plan.read(0)[0]
-        is_far = source.is_address(first.container or first.path)
-        self._crew = crew.Crew(made, 1, _FAR_THREADS if is_far else 1)
-        self._batch_size = batch_size
+        self._folder, self._made, self._batch_size = pathlib.Path(folder), made, batch_size
 
     def open(self) -> None:
-        """Opens the model.
+        """Opens the plan and the model; here, because Ray tells less of what a constructor raises.
 
         Raises:
-            ValueError: if this machine cannot; says why.
+            OSError: if this machine does not see the folder.
+            ValueError: if it cannot open the model; says why.
         """
+        self._plan = plan.Plan(self._folder)
+        first = self._plan.read(0)[0]
+        is_far = source.is_address(first.container or first.path)
+        self._crew = crew.Crew(self._made, 1, _FAR_THREADS if is_far else 1)
         self._crew.wait()
 
     def do(self, unit: int) -> dict:
@@ -119,10 +120,11 @@ def run(
     which there is no room, as after a machine is gone for good, waits for a machine, and nothing waits for it.
 
     Raises:
-        ValueError: if a machine cannot open the model, or a unit fails again and again; says which.
+        ValueError: if no machine has room for an actor, one cannot open the model, or a unit fails again and again.
     """
     import ray
 
+    _check_room(cpus_per_actor, gpus_per_actor)
     make = ray.remote(Worker).options(num_cpus=cpus_per_actor, num_gpus=gpus_per_actor or None)
     logging.info("%d units on %d actors", len(units), num_actors)
     actors = _Actors(lambda: make.remote(folder, made, batch_size), units)
@@ -130,6 +132,18 @@ def run(
         actors.employ()
     for _ in units:
         yield actors.next_done()
+
+
+def _check_room(cpus: float, gpus: float) -> None:
+    """Makes sure that an actor fits a machine, since Ray would wait for one in silence."""
+    import ray
+
+    rooms = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(room.get("CPU", 0) >= cpus and room.get("GPU", 0) >= gpus for room in rooms):
+        raise ValueError(
+            f"no machine of this Ray has the {cpus:g} CPUs and {gpus:g} GPUs of an actor: see --num_threads and "
+            "--gpus_per_actor"
+        )
 
 
 class _Actors:

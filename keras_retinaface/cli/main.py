@@ -28,7 +28,7 @@ COMMANDS = (
         "export", "keras_retinaface.cli.export", "write a .tflite, .onnx or SavedModel and compare it with the model"
     ),
     _Command("import", "keras_retinaface.cli.imports", "make a workdir of a public checkpoint"),
-    _Command("bulk", "keras_retinaface.cli.bulk", "find faces in archives, on many machines, by Ray Data"),
+    _Command("bulk", "keras_retinaface.cli.bulk", "find faces in archives, on many machines, by Ray"),
     _Command("label", "keras_retinaface.cli.label", "write annotations for photos without any, to train on"),
     _Command("view", "data_pipeline.view", "draw training samples as the network gets them"),
 )

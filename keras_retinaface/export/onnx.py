@@ -17,7 +17,7 @@ from keras_retinaface import atomic
 from keras_retinaface import config as config_lib
 from keras_retinaface.export import channel_ranges, onnx_decoding, onnx_graph, onnx_int8, onnx_layers
 from keras_retinaface.formats import onnx_file
-from keras_retinaface.inference import detector
+from keras_retinaface.inference import view as view_lib
 
 QUANTIZATIONS = ("none", "float16", "int8")
 # Layers that int8 leaves in float32: the first maps of the MobileNets, where much of its error is made.
@@ -66,7 +66,7 @@ def write(
     if quantize == "int8":
         if not photos:
             raise ValueError("`calibration_images` must name at least one image when `quantize` is int8")
-        photos = [detector.letterbox(photo, image_size or _CALIBRATION_SIZE)[0][None] for photo in photos]
+        photos = [view_lib.letterbox(photo, image_size or _CALIBRATION_SIZE)[0][None] for photo in photos]
         model = channel_ranges.equalize(model, photos)
     graph = onnx_graph.Graph(np.float16 if quantize == "float16" else np.float32)
     said = {

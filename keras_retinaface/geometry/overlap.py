@@ -20,7 +20,7 @@ def measure(boxes: np.ndarray, others: np.ndarray, *, pixel: float = 0) -> tuple
     """
     x1, y1, x2, y2 = _sides(boxes)
     left, top, right, bottom = _sides(others)
-    # The order of operations of both official codes: overlaps of exactly a threshold occur.
+    # The order of operations of WIDER FACE's official code: overlaps of exactly a threshold occur.
     width, height = np.minimum(x2, right), np.minimum(y2, bottom)
     width -= np.maximum(x1, left)
     height -= np.maximum(y1, top)

@@ -96,7 +96,8 @@ class RetinaFace(keras.Model):
     def make_train_function(self, force=False):
         """Builds the step of `fit` as Keras does; a dense loss must be ready before the graph of the step is made."""
         self._prepare()
-        if hasattr(self.optimizer, "build"):  # which Keras 2's legacy optimizers have not
+        # Keras 2's legacy optimizers have no `build`; Keras 3's loss scaling makes its variables anew at each.
+        if hasattr(self.optimizer, "build") and not getattr(self.optimizer, "built", False):
             with self.distribute_strategy.scope():
                 # A step that finds its slots made is traced once, and not a second time after it has made them.
                 self.optimizer.build(self.trainable_variables)

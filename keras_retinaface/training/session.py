@@ -179,10 +179,10 @@ class Run:
         guards = []
         if self.strategy == strategy_lib.MULTI_WORKER:
             guards.append(watchdog.Watchdog(self.worker_timeout, "another worker is gone", strategy_lib.START_ALL))
-        if self.data.is_remote:
+        if getattr(self.data, "is_remote", False):  # a caller's own data may not say
             suspicion = "no server of --data_service makes batches"
             remedy = "start the servers, then the same command to go on from the last checkpoint"
-            guards.append(watchdog.Watchdog(self.worker_timeout, suspicion, remedy))
+            guards.append(watchdog.Watchdog(self.worker_timeout, suspicion, remedy, waits_at_epochs=False))
         return guards
 
     def _settings(self, steps_per_epoch: int) -> dict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -17,13 +18,15 @@ class Watchdog(keras.callbacks.Callback):
     training is inside `with`.
 
     Args:
-        seconds: without a step, the start and validation included, until the process ends with status 1.
+        seconds: seconds without a step, the start included, until the process ends with status 1.
         suspicion: what is the matter then, most likely.
         remedy: what to do about it.
+        waits_at_epochs: whether what this process does by itself between epochs counts too, as others wait for it.
     """
 
-    def __init__(self, seconds: float, suspicion: str, remedy: str):
+    def __init__(self, seconds: float, suspicion: str, remedy: str, *, waits_at_epochs: bool = True):
         super().__init__()
+        self._waits_at_epochs = waits_at_epochs
         self._seconds, self._suspicion, self._remedy = seconds, suspicion, remedy
         self._last, self._is_over = time.monotonic(), threading.Event()
 
@@ -36,6 +39,15 @@ class Watchdog(keras.callbacks.Callback):
     def __exit__(self, *_):
         """Lets the process live on, whatever it does next."""
         self._is_over.set()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Takes note that steps begin."""
+        self._last = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Waits for nobody until the next epoch, if that is so."""
+        if not self._waits_at_epochs:
+            self._last = math.inf
 
     def on_train_batch_end(self, batch, logs=None):
         """Takes note of a step."""

@@ -25,12 +25,22 @@ from keras_retinaface.weights import (
 )
 
 PROJECTS = ("biubug6", "ternaus", "yakhyo", "serengil", "peteryuX")  # serengil's are insightface's ResNet-50
+
+
+def _read_params(path: pathlib.Path) -> dict[str, np.ndarray]:
+    found = mxnet_file.read(path)
+    try:
+        return imports_insightface.from_mxnet(found)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
 _READERS = {
     ".pth": torch_file.read,
     ".pt": torch_file.read,
     ".zip": torch_file.read,
     ".npz": arrays.read_npz,
-    ".params": lambda path: imports_insightface.from_mxnet(mxnet_file.read(path)),
+    ".params": _read_params,
 }
 # What people have beside these, and what can be done about it.
 _NOT_READ = {
@@ -72,7 +82,11 @@ def read(path: str | os.PathLike, project: str = "") -> Checkpoint:
         raise ValueError(f"`project` must be one of {PROJECTS}, or empty. Received: {project!r}")
     if path.suffix == ".index" or path.is_dir():
         _check_project(source, project, ("peteryuX",))
-        return Checkpoint("peteryuX", *imports_peteryux.translate(imports_peteryux.read(path), source))
+        state = imports_peteryux.read(path)
+        try:
+            return Checkpoint("peteryuX", *imports_peteryux.translate(state, source))
+        except (LookupError, TypeError, ValueError) as error:
+            raise _other_arrays(error, source) from error
     known = sorted([*_READERS, ".h5", ".index", ".onnx"])
     if path.suffix not in known:
         reason = f"; {_NOT_READ[path.suffix]}" if path.suffix in _NOT_READ else ""
@@ -97,9 +111,14 @@ def read(path: str | os.PathLike, project: str = "") -> Checkpoint:
         config = imports_pytorch.config_of(imports_pytorch.shapes_of(state), source, of_file)
         return Checkpoint(of_file, config, imports_pytorch.translate(state, source, of_file))
     except (LookupError, TypeError, ValueError) as error:
-        if str(error).startswith(source):
-            raise
-        raise ValueError(f"{source}: holds other arrays than a RetinaFace: {error!r}") from error
+        raise _other_arrays(error, source) from error
+
+
+def _other_arrays(error: Exception, source: str) -> Exception:
+    """Returns what names the file, which is the error itself where it does."""
+    if str(error).startswith(source):
+        return error
+    return ValueError(f"{source}: holds other arrays than a RetinaFace: {error!r}")
 
 
 def _read_onnx(path: pathlib.Path, project: str) -> Checkpoint:
@@ -112,7 +131,9 @@ def _read_onnx(path: pathlib.Path, project: str) -> Checkpoint:
             return Checkpoint("serengil", *imports_insightface.translate(state, source))
         found = imports_onnx.translate(graph, source)
         return Checkpoint("yakhyo", imports_pytorch.config_of(found.shapes, source, "yakhyo"), found.values)
-    except (LookupError, TypeError, OverflowError) as error:
+    except (LookupError, TypeError, OverflowError, ValueError) as error:
+        if str(error).startswith(source):
+            raise
         raise ValueError(f"{path}: not a readable .onnx file: {error!r}") from error
 
 

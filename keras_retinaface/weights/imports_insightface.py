@@ -71,7 +71,10 @@ def from_mxnet(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     state = {}
     for name, array in arrays.items():
         match = re.fullmatch(rf"(?:arg:|aux:)?(\w+?)_({'|'.join(_MXNET)})", name)
-        state[f"{match[1]}.{_MXNET[match[2]]}" if match else name] = np.asarray(array)
+        key = f"{match[1]}.{_MXNET[match[2]]}" if match else name
+        if key in state:
+            raise ValueError(f"two arrays are called {key}, with and without their prefix")
+        state[key] = np.asarray(array)
     if f"{_INPUT_NORM}.gamma" in state:
         # MXNet takes this norm's scale as one, whatever stands in the file (`fix_gamma`).
         state[f"{_INPUT_NORM}.gamma"] = np.ones_like(state[f"{_INPUT_NORM}.gamma"])

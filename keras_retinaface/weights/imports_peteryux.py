@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -19,7 +20,7 @@ _PYRAMID = {"output": "lateral", "merge": "merge"}
 # Heads by the numbers of an anchor; all have two anchors.
 _HEADS = {4: "class", 8: "box", 20: "landmark"}
 _BACKBONE, _FPN, _SSH = "backbone", "FPN", "SSH"
-_MOST_VALUES, _DEEPEST = 5000, 4
+_MOST_OBJECTS, _DEEPEST = 20000, 4
 _MOBILENET_RANGE = 127.5  # that its images are divided by
 _SMALL, _SLOPE = 64, 0.1  # up to so many channels the pyramid has leaky ReLUs
 
@@ -35,15 +36,17 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
         `Head_0/conv/kernel`, in the file's order.
 
     Raises:
-        ValueError: if there is none, it is damaged, or of another network.
+        FileNotFoundError: if there is none.
+        ValueError: if it is damaged, or of another network.
     """
     import tensorflow as tf
 
+    prefix = _prefix(pathlib.Path(path))
     try:
-        reader = tf.train.load_checkpoint(_prefix(pathlib.Path(path)))
+        reader = tf.train.load_checkpoint(prefix)
         graph = _object_graph(reader.get_tensor(_GRAPH))
         return {name: reader.get_tensor(key) for name, key in _keys(graph).items()}
-    except (tf.errors.OpError, RuntimeError, LookupError, TypeError) as error:
+    except (tf.errors.OpError, RuntimeError, LookupError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a readable checkpoint of TensorFlow: {_line(error)}") from error
 
 
@@ -56,7 +59,7 @@ def _prefix(path: pathlib.Path) -> str:
             raise ValueError(f"{path}: neither a SavedModel nor a folder of checkpoints")
         path = found[-1]
     if not path.is_file():
-        raise ValueError(f"{path}: no such file")
+        raise FileNotFoundError(f"{path}: no such file")
     return str(path.with_suffix(""))
 
 
@@ -79,8 +82,9 @@ def _keys(graph) -> dict[str, str]:
     layers = sorted((int(match[1]), node) for name, node in root.items() if (match := _LAYER.fullmatch(name)))
     found: dict[str, str] = {}
     counts: dict[str, int] = {}
+    visited = itertools.count(1)
     for _, node in layers:
-        values = dict(_values(nodes, node, "", _DEEPEST))
+        values = dict(_values(nodes, node, "", _DEEPEST, visited))
         if any(path.startswith("layer_with_weights-") for path in values):
             # Its layers are known by the names of their variables, whatever order a version of Keras keeps them in.
             found.update({f"{_BACKBONE}/{full_name}": key for full_name, key in values.values()})
@@ -93,15 +97,17 @@ def _keys(graph) -> dict[str, str]:
     return found
 
 
-def _values(nodes, place: int, path: str, depth: int):
+def _values(nodes, place: int, path: str, depth: int, visited: Iterator[int]):
     """Yields the variables of an object: path, and (its name, the key that it is saved by)."""
+    if next(visited) > _MOST_OBJECTS:  # parts may be parts of themselves, a thousand times over
+        raise LookupError(f"its layers have more than {_MOST_OBJECTS} parts")
     for attribute in nodes[place].attributes:
         if attribute.name == "VARIABLE_VALUE":
             yield path, (attribute.full_name, attribute.checkpoint_key)
     if depth:
         for child in nodes[place].children:
             if _is_part(child.local_name):
-                yield from _values(nodes, child.node_id, f"{path}/{child.local_name}".lstrip("/"), depth - 1)
+                yield from _values(nodes, child.node_id, f"{path}/{child.local_name}".lstrip("/"), depth - 1, visited)
 
 
 def _is_part(name: str) -> bool:

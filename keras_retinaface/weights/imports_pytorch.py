@@ -16,7 +16,6 @@ _ROOTS = {"biubug6": "body.", "ternaus": "body.", "yakhyo": "fx."}
 _BEHIND = ("fpn.", "ssh", "ClassHead", "BboxHead", "LandmarkHead", "class_head", "bbox_head", "landmark_head")
 _NEEDED = "fpn.output1.0.weight"
 _STEMS = ("stage1_0/kernel", "conv1/kernel", "mobile_0/kernel")
-# Means of red, green and blue that biubug6 and yakhyo take away, whatever the backbone.
 # Standard deviations of red, green and blue over ImageNet that ternaus divides by, for pixels of 0..255.
 _DEVIATIONS = 255.0 * np.array((0.229, 0.224, 0.225), np.float32)
 # Up to so many channels the pyramid has leaky ReLUs of this slope; MobileNetV1 has them always.

@@ -38,3 +38,5 @@ def test_of_several_sources_the_category_is_for_coco_alone(photos, tmp_path):
     }
     with pytest.raises(ValueError, match="`train_shares` must be numbers. Received: 'half,.5'"):
         feed.open([str(photos)] * 2, [coco, text], shares=["half", ".5"]).num_records  # noqa: B018
+    with pytest.raises(ValueError, match="`train_images` must be given once for each of 2 shares. Received: 'photos'"):
+        feed.open("photos", [coco, text], shares=[1, 1])

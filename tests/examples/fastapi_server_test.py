@@ -31,6 +31,7 @@ def port():
         deadline = time.monotonic() + _DEADLINE
         while not server.started and time.monotonic() < deadline:
             time.sleep(0.05)
+        assert server.started
         yield listening.getsockname()[1]
         server.should_exit = True
         thread.join(_DEADLINE)
@@ -78,4 +79,9 @@ def test_a_hundred_at_a_time_are_each_as_alone(port, bodies, photos):
 def test_what_is_too_large_is_refused_before_it_is_read(port, monkeypatch):
     monkeypatch.setattr(fastapi_server, "LARGEST", 1000)
     assert _ask(port, b"x" * 1001) == (413, {"detail": "picture: more than 1000 bytes"})
+    # It does not wait for the rest, which never comes.
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_DEADLINE)
+    connection.request("POST", "/detect", b"x" * 2000, {"Content-Length": str(10**9)})
+    assert connection.getresponse().status == 413
+    connection.close()
     assert _ask(port, b"x" * 1000)[0] == 400

@@ -34,10 +34,15 @@ def test_kubernetes_files_are_yaml_and_name_what_there_is(path):
     _check_flags(path.read_text())
 
 
+def test_flags_behind_a_line_break_are_seen():
+    assert "shard" in _check_flags((_FOLDER / "detect_array.sbatch").read_text())
+
+
 def _check_flags(text):
-    """Makes sure that the flags of our commands are flags that these define."""
+    """Makes sure that the flags of our commands are flags that these define; returns them."""
+    found = []
     for command, rest in re.findall(
-        r"(retinaface \w+|data_pipeline\.serve|train_main\.py)((?:[^\n]|\\\n|\n {14})*)", text
+        r"(retinaface \w+|data_pipeline\.serve|train_main\.py)((?:\\\n|\n {14}|[^\n])*)", text
     ):
         name = command.split()[-1].replace("_main.py", "")
         source = conftest.ROOT / ("data_pipeline/serve.py" if "serve" in name else f"keras_retinaface/cli/{name}.py")
@@ -45,3 +50,5 @@ def _check_flags(text):
         for flag in re.findall(r"--(\w+)=", rest):
             is_known = f'"{flag}"' in defined or flag == "flagfile" or flag in config_lib.describe_fields()
             assert is_known, f"{command} has no --{flag}"
+            found.append(flag)
+    return found

@@ -51,7 +51,7 @@ def test_a_worker_and_a_node_and_the_driver_die_and_each_image_is_there_once(tmp
             driver.kill()
             driver.wait()
         assert 0 < len(bulk_cluster.read_rows(folder)) < _NUM
-        again = subprocess.run(command, cwd=conftest.ROOT, capture_output=True, text=True)
+        again = subprocess.run(command, cwd=conftest.ROOT, capture_output=True, text=True, timeout=300)
     assert again.returncode == 1 and "going on behind " in again.stderr, again.stderr
     assert again.stderr.splitlines()[-1].split() == [str(_NUM - 1), "1", str(_NUM - 1)]
     assert bulk_cluster.read_rows(folder) == bulk_cluster.read_rows(tmp_path / "single")
@@ -88,3 +88,11 @@ def test_a_run_of_this_machine_alone_takes_lists_and_says_what_is_wrong(tmp_path
         text=True,
     )
     assert empty.returncode == 1 and "no images there" in empty.stderr
+    large = subprocess.run(
+        _command(f"--model={model}", f"--input={tmp_path}/a.png", f"--output={tmp_path / 'big'}", "--num_threads=4096"),
+        cwd=conftest.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert large.returncode == 1 and "no machine of this Ray has the 4096 CPUs and 0 GPUs of an actor" in large.stderr

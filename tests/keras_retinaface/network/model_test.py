@@ -92,3 +92,17 @@ def test_shared_heads_are_one_convolution():
 def test_sample_weight_is_refused(model):
     with pytest.raises(ValueError, match="`sample_weight` is not supported"):
         model.compute_loss(y={}, y_pred={}, sample_weight=1.0)
+
+
+def test_the_optimizer_has_the_same_variables_after_another_start():
+    model = model_lib.RetinaFace(config_lib.Config().replace(pyramid_channels=4))
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        model.compile(optimizer=keras.optimizers.SGD(0.01))
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    counts = []
+    for _ in range(2):
+        model.make_train_function(force=True)
+        counts.append(len(variables() if callable(variables := model.optimizer.variables) else variables))
+    assert counts[0] == counts[1] > 0

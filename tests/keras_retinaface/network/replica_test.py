@@ -3,6 +3,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -72,14 +73,19 @@ def _run_workers(folder):
         cluster = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
         command = [sys.executable, "-m", _MODULE, json.dumps(_WORKER_RUNS), str(folder)]
         environment = {**os.environ, "TF_CONFIG": json.dumps(cluster)}
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        processes.append(subprocess.Popen(command, cwd=conftest.ROOT, env=environment, **pipes))
+        # Files, since a full pipe would stop a worker while the other is waited for.
+        with open(folder / f"out{index}", "w") as out, open(folder / f"log{index}", "w") as log:
+            processes.append(subprocess.Popen(command, cwd=conftest.ROOT, env=environment, stdout=out, stderr=log))
+    deadline = time.monotonic() + 400
     try:
-        outputs = [process.communicate(timeout=400) for process in processes]
+        # Where one fails, the other waits for it.
+        while any(process.poll() is None for process in processes) and not any(process.poll() for process in processes):
+            assert time.monotonic() < deadline, [(folder / f"log{index}").read_text() for index in range(2)]
+            time.sleep(0.2)
     finally:
         for process in processes:
             process.kill()
             process.wait()
-    for process, (_, errors) in zip(processes, outputs):
-        assert process.returncode == 0, errors
-    return [json.loads(output.splitlines()[-1]) for output, _ in outputs]
+    for index, process in enumerate(processes):
+        assert process.returncode == 0, (folder / f"log{index}").read_text()
+    return [json.loads((folder / f"out{index}").read_text().splitlines()[-1]) for index in range(2)]

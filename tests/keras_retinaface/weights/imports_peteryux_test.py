@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 from benchmarks import imports as comparison
 from keras_retinaface.network import model as model_lib
@@ -122,7 +123,7 @@ def test_checkpoints_and_saved_models_are_read_by_path(saved):
 
 def test_what_is_none_is_one_line(saved, tmp_path):
     def refused(path, expected):
-        with pytest.raises(ValueError, match=expected) as error:
+        with pytest.raises((ValueError, FileNotFoundError), match=expected) as error:
             imports.read(path)
         assert str(error.value).startswith(str(tmp_path)) and "\n" not in str(error.value)
 
@@ -133,3 +134,13 @@ def test_what_is_none_is_one_line(saved, tmp_path):
     refused(tmp_path / "ckpt-1.index", "not a readable checkpoint of TensorFlow")
     other = tf.train.Checkpoint(step=tf.Variable(0)).save(str(tmp_path / "other"))
     refused(pathlib.Path(f"{other}.index"), "holds no RetinaFace of peteryuX")
+
+
+def test_parts_that_hold_themselves_come_to_an_end():
+    graph = trackable_object_graph_pb2.TrackableObjectGraph()
+    graph.nodes.add().children.add(node_id=1, local_name="layer_with_weights-0")
+    whole = graph.nodes.add()
+    for index in range(1000):
+        whole.children.add(node_id=1, local_name=f"layer_with_weights-{index}")
+    with pytest.raises(LookupError, match="its layers have more than 20000 parts"):
+        imports_peteryux._keys(graph)
