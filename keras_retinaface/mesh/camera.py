@@ -48,13 +48,6 @@ def view_projection(camera: tf.Tensor, aspect_ratio: float = 1.0) -> tf.Tensor:
     return tf.matmul(_perspective(focal, aspect_ratio), view)
 
 
-def position(camera: tf.Tensor) -> tf.Tensor:
-    """Returns float32 `[..., 3]`: where the camera stands in the face model's space, centimetres."""
-    location, pose, _ = tf.split(camera, (3, 3, 1), -1)
-    rotation = _rotation(pose)
-    return tf.linalg.matvec(rotation, location, transpose_a=True) + tf.constant(PIVOT)
-
-
 def project(vertices: tf.Tensor, camera: tf.Tensor, aspect_ratio: float = 1.0) -> tf.Tensor:
     """Projects points of the face model's space into the image.
 

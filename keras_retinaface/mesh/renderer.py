@@ -11,8 +11,6 @@ from tensorflow_graphics.rendering import barycentrics, utils
 from keras_retinaface.mesh import camera as camera_module
 from keras_retinaface.mesh import rasterizer
 
-SHININESS = 10.0
-
 
 class Rendering(NamedTuple):
     """A batch of rendered images.
@@ -37,13 +35,12 @@ def render(
     light: tf.Tensor,
     image_size: tuple[int, int],
     *,
-    specular: float = 0.0,
     backend: str | None = None,
 ) -> Rendering:
     """Renders a batch of meshes.
 
-    Colours are shaded at the vertices (Lambert, and Phong where `specular` is given) and interpolated in perspective;
-    gradients flow to vertices, colours, camera and light through barycentrics and shading, not through visibility.
+    Colours are shaded at the vertices (Lambert) and interpolated in perspective; gradients flow to vertices,
+    colours, camera and light through barycentrics and shading, not through visibility.
 
     Args:
         vertices: float32 `[B, V, 3]`, centimetres.
@@ -52,7 +49,6 @@ def render(
         camera: float32 `[B, 7]`, see `camera.view_projection`.
         light: float32 `[B, 9]`: position of a point light in the space of the vertices, its colour, the ambient colour.
         image_size: (height, width) in pixels.
-        specular: share of the light's colour that is mirrored, 0 for none.
         backend: who rasterizes, see `rasterizer.rasterize`.
 
     Returns:
@@ -61,7 +57,7 @@ def render(
     Source: Genova et al. (2018), arXiv 1806.06098.
     """
     height, width = image_size
-    shaded = shade(vertices, colours, triangles, camera, light, specular=specular)
+    shaded = shade(vertices, colours, triangles, light)
     clip, triangles = _to_clip(vertices, triangles, camera, width / height)
     ids, is_covered = rasterizer.rasterize(clip, triangles, image_size, backend=backend)
     # From here on the batch is one long mesh in one tall image, so that nothing loops over faces.
@@ -103,31 +99,17 @@ def _barycentrics(clip, triangles, ids):
     return tf.transpose(weights, (1, 2, 3, 0))
 
 
-def shade(
-    vertices: tf.Tensor,
-    colours: tf.Tensor,
-    triangles: tf.Tensor,
-    camera: tf.Tensor,
-    light: tf.Tensor,
-    *,
-    specular: float = 0.0,
-) -> tf.Tensor:
-    """Returns float32 `[B, V, 3]`: the colour that each vertex shows to the camera. Arguments as for `render`.
+def shade(vertices: tf.Tensor, colours: tf.Tensor, triangles: tf.Tensor, light: tf.Tensor) -> tf.Tensor:
+    """Returns float32 `[B, V, 3]`: the colour that each vertex shows, from wherever. Arguments as for `render`.
 
-    The reflectances of tensorflow-graphics need a batch of known size; tests hold these equal to them.
+    The reflectance of tensorflow-graphics needs a batch of known size; a test holds this equal to it.
     """
     position, strength, ambient = (part[:, None] for part in tf.split(light, 3, -1))
     normal = vertex_normals(vertices, triangles)
     to_light = tf.math.l2_normalize(position - vertices, -1)
-    facing = _dot(to_light, normal)
+    facing = tf.reduce_sum(to_light * normal, -1, keepdims=True)
     # Lambert without its 1 / pi: the light's colour is what a white surface facing it shows.
-    reflected = colours * tf.nn.relu(facing)
-    if specular:
-        to_camera = tf.math.l2_normalize(camera_module.position(camera)[:, None] - vertices, -1)
-        mirrored = 2 * facing * normal - to_light
-        highlight = tf.pow(tf.maximum(_dot(mirrored, to_camera), 1e-6), SHININESS)
-        reflected += specular * highlight * tf.nn.relu(facing)
-    return ambient * colours + strength * reflected
+    return ambient * colours + strength * (colours * tf.nn.relu(facing))
 
 
 def vertex_normals(vertices: tf.Tensor, triangles: tf.Tensor) -> tf.Tensor:
@@ -140,7 +122,3 @@ def vertex_normals(vertices: tf.Tensor, triangles: tf.Tensor) -> tf.Tensor:
     faces = tf.transpose(normals.face_normals(corners, clockwise=True, normalize=False), (1, 0, 2))
     sums = [tf.math.unsorted_segment_sum(faces, triangles[:, k], vertices.shape[1]) for k in range(3)]
     return tf.math.l2_normalize(tf.transpose(tf.add_n(sums), (1, 0, 2)), -1)
-
-
-def _dot(a, b):
-    return tf.reduce_sum(a * b, -1, keepdims=True)

@@ -34,14 +34,6 @@ def test_pose_turns_about_its_axes(pose, point, expected):
     np.testing.assert_allclose(project([np.add(camera.PIVOT, point)], numbers), [expected], atol=1e-5)
 
 
-def test_position_is_where_nothing_is_in_front():
-    numbers = tf.constant([[1.0, -2.0, 50.0, 0.2, -0.4, 0.7, 5.0]])
-    position = camera.position(numbers)
-    clip = tf.linalg.matvec(camera.view_projection(numbers), tf.concat([position, [[1.0]]], -1))
-    assert abs(float(clip[0, 3])) < 1e-4
-    np.testing.assert_allclose(np.linalg.norm(position.numpy() - camera.PIVOT), np.linalg.norm([1, -2, 50]), rtol=1e-5)
-
-
 @pytest.mark.parametrize("pose", [(0, 0, 0), (0.3, 0, 0), (-0.2, 0.5, 0), (0.1, -0.6, 0.4), (0, 0.2, -1.2)])
 def test_five_points_tell_the_camera(pose):
     face = face_model.load()
