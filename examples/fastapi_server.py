@@ -1,6 +1,6 @@
 """Serves a detector over HTTP, any number of requests at a time. Copy this file where you need it.
 
-pip install keras-retinaface fastapi uvicorn
+pip install fastapi uvicorn    (beside keras_retinaface, as its README says)
 python examples/fastapi_server.py [MODEL] [PORT]
 curl --data-binary @photo.jpg http://127.0.0.1:8000/detect
 

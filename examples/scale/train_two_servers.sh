@@ -1,6 +1,6 @@
 #!/bin/sh
 # Two servers on this machine make the batches of a training on it, on drawn images: a few minutes on two cores.
-#     sh examples/scale/train_two_workers.sh runs/two
+#     sh examples/scale/train_two_servers.sh runs/two
 # Nothing listens beyond loopback. Each waits until what it needs is there, so the order of starting does not matter.
 set -eu
 workdir=$1
