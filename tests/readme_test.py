@@ -21,6 +21,12 @@ def test_links_lead_somewhere(page):
     assert not missing
 
 
+def test_the_index_links_every_page():
+    index = conftest.ROOT / "docs" / "README.md"
+    linked = set(re.findall(r"\]\(([^)#/\s]+)\)", index.read_text(encoding="utf-8")))
+    assert {page.name for page in PAGES[1:]} - {index.name} <= linked
+
+
 def test_it_is_short():
     assert len(README.read_text(encoding="utf-8").split()) < 900
 
