@@ -58,7 +58,8 @@ def translate(model_proto, source: str) -> Convolutions:
         Arrays by our names; every norm only adds the folded bias, and can be trained on.
 
     Raises:
-        ValueError: if a convolution is not of this network, or two that should share weights do not.
+        ValueError: if a convolution is not of this network, two that should share weights do not, or it may be
+            biubug6's or ternaus's ResNet-50.
     """
     from onnx import numpy_helper
 
@@ -73,6 +74,11 @@ def translate(model_proto, source: str) -> Convolutions:
         if node.op_type != "Conv":
             continue
         layer = imports_pytorch.layer_of(_module_of(node.name))
+        if layer == "conv1" and node.name.startswith("/body/"):
+            raise ValueError(
+                f"{source}: biubug6's and ternaus's ResNet-50 have these names and see images of another scale, which "
+                "only their norms tell, and those are folded away here: import the .pth"
+            )
         if layer is None:
             raise ValueError(f"{source}: {node.name} is not a convolution of a RetinaFace of biubug6 or yakhyo")
         kernel, bias = constants[node.input[1]], constants[node.input[2]]

@@ -110,3 +110,15 @@ def test_what_does_not_fit_is_named_and_changes_nothing():
         imports.from_state_dict(state, "mine.npz")
     for old, new in zip(before, model.get_weights()):
         np.testing.assert_array_equal(old, new)
+
+
+def test_a_resnet50_that_two_projects_may_have_made_is_refused(tmp_path):
+    node = onnx.helper.make_node("Conv", ["x", "w", "b"], ["y"], name="/body/conv1/Conv")
+    tensors = [
+        onnx.numpy_helper.from_array(np.ones(shape, np.float32), name)
+        for name, shape in {"w": (64, 3, 7, 7), "b": (64,)}.items()
+    ]
+    path = tmp_path / "resnet50.onnx"
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "g", [], [], tensors)), str(path))
+    with pytest.raises(ValueError, match="resnet50.onnx: biubug6's and ternaus's ResNet-50 have these names"):
+        imports.read(path)
