@@ -54,6 +54,6 @@ def test_the_command_writes_onnx_and_measures_it(photos, tmp_path):
 
 
 def test_flags_that_onnx_does_not_take_are_refused(tmp_path):
-    result = _run(f"--output={tmp_path}", "--onnx", "--quantize=int8")
+    result = _run(f"--output={tmp_path}", "--onnx", "--quantize=float16", "--float_layers=stage1_0")
     assert result.returncode == 1 and not list(tmp_path.iterdir())
-    assert result.stderr.splitlines()[-1].endswith("--onnx takes none or float16. Received: --onnx")
+    assert "--float_layers needs --tflite or --onnx, and --quantize=int8" in result.stderr.splitlines()[-1]
