@@ -37,7 +37,9 @@ def test_every_image_is_in_one_part_with_its_own_lines(tmp_path, is_label):
     assert sorted(truth.names) == sorted(of_images)
     for name, start, end in zip(truth.names, truth.offsets, truth.offsets[1:]):
         has_faces = len(of_images[name].boxes) > 0
-        np.testing.assert_allclose(truth.boxes[start:end], of_images[name].boxes if has_faces else np.zeros((1, 4)), atol=1e-4)
+        np.testing.assert_allclose(
+            truth.boxes[start:end], of_images[name].boxes if has_faces else np.zeros((1, 4)), atol=1e-4
+        )
         for subset, count in (("easy", 1), ("medium", 3), ("hard", 5)):
             assert truth.keep[subset][start:end].sum() == count * has_faces
 
