@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Callable, Collection, Sequence
 
@@ -15,22 +14,7 @@ _HEADS = (layer_name.HEADS, layer_name.DENSE_HEAD)
 _CALL = re.compile(r"_\d+$")
 
 
-def check(layers: Sequence[str], float_layers: Sequence[str]) -> None:
-    """Makes sure that layers to leave in float are there, which takes no conversion to know.
-
-    Args:
-        layers: names of the network's layers.
-        float_layers: names or patterns.
-
-    Raises:
-        ValueError: if one matches none of the network.
-    """
-    unknown = [pattern for pattern in float_layers if not fnmatch.filter(layers, pattern)]
-    if unknown:
-        raise ValueError(f"`float_layers` must match layers of the network. Received: {unknown}, which match none")
-
-
-def int8(converter, feed: Callable, layers: Sequence[str], float_layers: Sequence[str] = ()) -> bytes:
+def int8(converter, feed: Callable, layers: Sequence[str], float_layers: Collection[str] = ()) -> bytes:
     """Quantises weights (one scale a channel) and activations of a network up to its heads.
 
     One scale for pixels and size ratios of all anchors leaves 256 places for a box: quantised decoding finds hundreds
@@ -42,17 +26,11 @@ def int8(converter, feed: Callable, layers: Sequence[str], float_layers: Sequenc
         converter: a `tf.lite.TFLiteConverter` of uint8 images to faces, of one signature.
         feed: returns an iterator of inputs to calibrate on.
         layers: names of the network's layers.
-        float_layers: names of the layers that stay in float32 with their norms, paddings and activations; a pattern
-            like `stage1_*` is several.
+        float_layers: names of those that stay in float32 with their norms, paddings and activations.
 
     Returns:
         The content of a `.tflite` file.
-
-    Raises:
-        ValueError: if a layer or pattern to leave in float matches none of the network.
     """
-    check(layers, float_layers)
-    float_layers = {name for pattern in float_layers for name in fnmatch.filter(layers, pattern)}
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = feed
     converter.experimental_mlir_quantizer = True

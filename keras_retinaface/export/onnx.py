@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import json
 import os
 import pathlib
@@ -16,12 +15,13 @@ from onnx import TensorProto, helper
 from keras_retinaface import atomic
 from keras_retinaface import config as config_lib
 from keras_retinaface.export import channel_ranges, onnx_decoding, onnx_graph, onnx_int8, onnx_layers
+from keras_retinaface.export import float_layers as float_layers_lib
 from keras_retinaface.formats import onnx_file
 from keras_retinaface.inference import view as view_lib
 
 QUANTIZATIONS = ("none", "float16", "int8")
-# Layers that int8 leaves in float32: the first maps of the MobileNets, where much of its error is made.
-FLOAT_LAYERS = ("stage1_0*", "stage1_1*", "stage1_2*")
+# Layers that int8 leaves in float32, beside the heads, which always are.
+FLOAT_LAYERS = float_layers_lib.FIRST_MAPS
 # That photos are fitted into for calibration where the file takes any.
 _CALIBRATION_SIZE = (480, 640)
 # Of 2022: newer versions have nothing that is needed here, and older runtimes refuse them.
@@ -66,6 +66,8 @@ def write(
     if quantize == "int8":
         if not photos:
             raise ValueError("`calibration_images` must name at least one image when `quantize` is int8")
+        layers = [layer.name for layer in model.layers]
+        floats = float_layers_lib.choose(layers, float_layers, FLOAT_LAYERS)
         photos = [view_lib.letterbox(photo, image_size or _CALIBRATION_SIZE)[0][None] for photo in photos]
         model = channel_ranges.equalize(model, photos)
     graph = onnx_graph.Graph(np.float16 if quantize == "float16" else np.float32)
@@ -76,10 +78,7 @@ def write(
     limits, rows = onnx_decoding.fixed(graph, detection), detection.max_faces
     made = _build(graph, model, detection, limits, {}, image_size or ("height", "width"), rows, said)
     if quantize == "int8":
-        names = [layer.name for layer in model.layers]
-        if float_layers is None:
-            float_layers = [pattern for pattern in FLOAT_LAYERS if fnmatch.filter(names, pattern)]
-        made = onnx_int8.quantize(made, photos, names, float_layers)
+        made = onnx_int8.quantize(made, photos, set(layers) - floats)
     _write(path, made)
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import fnmatch
-import os
 import pathlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import onnx as onnx_lib
 
+from keras_retinaface.inference import onnx_runtime
 from keras_retinaface.layers import layer_name
 
 _INSIDE = (layer_name.BACKBONE, layer_name.PYRAMID, layer_name.CONTEXT)
@@ -20,26 +19,18 @@ _OPERATORS = ("Conv", "Relu", "LeakyRelu", "Clip", "Add", "Concat", "Resize", "M
 _PREPARED = ("onnx.quant.pre_process", "onnxruntime.quant")
 
 
-def quantize(model_proto, photos: Sequence[np.ndarray], layers: Sequence[str], float_layers: Sequence[str]):
+def quantize(model_proto, photos: Sequence[np.ndarray], layers: Collection[str]):
     """Quantises weights (one scale a channel) and activations, as pairs of QuantizeLinear and DequantizeLinear.
 
     Args:
         model_proto: an `onnx.ModelProto` in float32 whose nodes are called like the network's layers.
         photos: uint8 `[1, H, W, 3]`, RGB, to calibrate on.
-        layers: names of the network's layers.
-        float_layers: names of those that stay in float32; a pattern like `stage1_*` is several.
+        layers: names of the layers that may become int8; of these the ones before the heads do.
 
     Returns:
         A new `onnx.ModelProto`.
-
-    Raises:
-        ValueError: if a layer or pattern to leave in float matches none of the network.
     """
-    unknown = [pattern for pattern in float_layers if not fnmatch.filter(layers, pattern)]
-    if unknown:
-        raise ValueError(f"`float_layers` must match layers of the network. Received: {unknown}, which match none")
-    # From version 1.29 onnxruntime tells its makers about every model that is opened, unless it is told not to.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    onnx_runtime.load()
     from onnxruntime import quantization
 
     class Feed(quantization.CalibrationDataReader):
@@ -50,7 +41,7 @@ def quantize(model_proto, photos: Sequence[np.ndarray], layers: Sequence[str], f
             image = next(self._images, None)
             return None if image is None else {"image": image}
 
-    names = [node.name for node in model_proto.graph.node if _is_inside(node, layers, float_layers)]
+    names = [node.name for node in model_proto.graph.node if _is_inside(node, layers)]
     prepared = onnx_lib.ModelProto()
     prepared.CopyFrom(model_proto)
     prepared.metadata_props.add(key=_PREPARED[0], value=_PREPARED[1])
@@ -83,10 +74,7 @@ def quantize(model_proto, photos: Sequence[np.ndarray], layers: Sequence[str], f
     return quantized
 
 
-def _is_inside(node, layers: Sequence[str], float_layers: Sequence[str]) -> bool:
+def _is_inside(node, layers: Collection[str]) -> bool:
     """Returns whether a node is of a layer before the heads that is to be quantised."""
     layer = node.name.removeprefix("all_")
-    if node.op_type not in _OPERATORS or layer not in layers:
-        return False
-    is_float = any(fnmatch.fnmatch(layer, pattern) for pattern in float_layers)
-    return layer_name.part_of(layer) in _INSIDE and not is_float
+    return node.op_type in _OPERATORS and layer in layers and layer_name.part_of(layer) in _INSIDE

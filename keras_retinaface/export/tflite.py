@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import pathlib
 import tempfile
@@ -16,6 +15,7 @@ from tensorflow.python.framework import convert_to_constants
 from keras_retinaface import atomic
 from keras_retinaface import config as config_lib
 from keras_retinaface.export import byte_input, channel_ranges, int8, saved_model
+from keras_retinaface.export import float_layers as float_layers_lib
 from keras_retinaface.formats import tflite_file
 from keras_retinaface.inference import view as view_lib
 from keras_retinaface.layers import deform_conv
@@ -24,10 +24,8 @@ from keras_retinaface.network import decoding
 QUANTIZATIONS = ("none", "float16", "int8")
 # (height, width) of signatures that have a name of their own; others are called like `s320x240`, width first.
 SIGNATURES = {(480, 640): "vga", (720, 1280): "hd", (1080, 1920): "full_hd"}
-# Layers that int8 leaves in float32. The first maps of MobileNetV1 are large and have few channels: there int8 gains no
-# time, and there much of its error is made; other backbones have no layers of these names, and theirs become int8. Of
-# the heads the scores, because 256 places make equals of faces.
-FLOAT_LAYERS = ("subtract_mean", "stage1_0*", "stage1_1*", "stage1_2*", "class_*")
+# Layers that int8 leaves in float32: of the heads the scores, because 256 places make equals of faces.
+FLOAT_LAYERS = ("subtract_mean", *float_layers_lib.FIRST_MAPS, "class_*")
 _LICENCE = "Apache-2.0"
 
 
@@ -51,9 +49,8 @@ def write(
         image_size: (height, width) of the input, pixels, which the signature `serving_default` takes; or several, each
             with a signature of its own name (see `signature_name`), which share their weights.
         quantize: one of `QUANTIZATIONS`: what weights (float16) or weights and activations (int8) are stored as.
-        calibration_images: images for int8: uint8 `[H, W, 3]`, RGB, of any size; photos with faces like those to be
-            found.
-        float_layers: layers for int8: names or patterns of convolutions that stay in float32; None is those of
+        calibration_images: photos for int8, uint8 `[H, W, 3]`, RGB, of any size, with faces like those to be found.
+        float_layers: names or patterns of convolutions that stay in float32 in an int8 file; None is those of
             `FLOAT_LAYERS` that the network has.
         licence: licence of the weights, told in the file's metadata.
 
@@ -65,11 +62,9 @@ def write(
     photos = list(calibration_images)
     if quantize == "int8" and not photos:
         raise ValueError("`calibration_images` must name at least one image when `quantize` is int8")
-    layers = [layer.name for layer in model.layers]
-    if float_layers is None:
-        float_layers = [pattern for pattern in FLOAT_LAYERS if fnmatch.filter(layers, pattern)]
+    floats: set[str] = set()
     if quantize == "int8":
-        int8.check(layers, float_layers)
+        floats = float_layers_lib.choose([layer.name for layer in model.layers], float_layers, FLOAT_LAYERS)
     sizes = [tuple(image_size)] if isinstance(image_size[0], int) else list(dict.fromkeys(map(tuple, image_size)))
     names = ["serving_default"] if len(sizes) == 1 else [signature_name(size) for size in sizes]
     samples = [[view_lib.letterbox(image, size)[0][None] for image in photos] for size in sizes]
@@ -77,7 +72,7 @@ def write(
         # Once for all sizes: otherwise each would have weights of its own.
         model = channel_ranges.equalize(model, [image for images in samples for image in images])
     contents = {
-        name: _convert(model, detection, size, quantize, images, float_layers)
+        name: _convert(model, detection, size, quantize, images, floats)
         for name, size, images in zip(names, sizes, samples)
     }
     content = tflite_file.merge(contents, _metadata(detection, dict(zip(names, sizes)), quantize, licence))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+import types
 
 import numpy as np
 
@@ -77,12 +78,20 @@ def _options(detection: config_lib.Detection) -> dict[str, np.ndarray]:
     return {name: np.array([getattr(detection, name)], types[kind]) for name, (kind, _) in onnx_check.OPTIONS.items()}
 
 
-def _open(content: bytes, num_threads: int):
-    # From version 1.29 onnxruntime tells its makers about every model that is opened, by threads of its own, which a
-    # forked child then waits for at its end. Who wants that sets it to 0.
+def load() -> types.ModuleType:
+    """Imports onnxruntime so that it keeps to itself.
+
+    From version 1.29 it tells its makers about every model that is opened, by threads of its own, which a forked child
+    then waits for at its end. Who wants that sets `ORT_DISABLE_TELEMETRY` to 0.
+    """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
+    return onnxruntime
+
+
+def _open(content: bytes, num_threads: int):
+    onnxruntime = load()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = num_threads, 1
     options.log_severity_level = _ERRORS_ALONE
