@@ -1,5 +1,7 @@
 """Who reaches a port of this machine, for tests."""
 
+import contextlib
+import json
 import socket
 
 import pytest
@@ -19,3 +21,14 @@ def assert_closed_to_others(port):
     socket.create_connection(("127.0.0.1", port), timeout=5).close()
     with pytest.raises(OSError):
         socket.create_connection((own_address(), port), timeout=0.5)
+
+
+def cluster(num_workers):
+    """Returns the TF_CONFIG of each of some workers of this machine."""
+    with contextlib.ExitStack() as stack:
+        free = [stack.enter_context(socket.socket()) for _ in range(num_workers)]
+        for one in free:
+            one.bind(("127.0.0.1", 0))
+        addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in free]
+    tasks = ({"type": "worker", "index": index} for index in range(num_workers))
+    return [json.dumps({"cluster": {"worker": addresses}, "task": task}) for task in tasks]

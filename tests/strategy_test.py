@@ -1,7 +1,5 @@
 """Trainings on many devices: two in one process, and two processes that find each other on loopback."""
 
-import json
-import socket
 import subprocess
 import sys
 import time
@@ -9,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from tests import conftest, train_runs
+from tests import conftest, ports, train_runs
 
 pytestmark = pytest.mark.slow
 
@@ -67,13 +65,8 @@ def test_two_devices_train_as_one(folder, one, tmp_path):
 
 def _start_workers(folder, tmp_path, *flags):
     """Starts two workers of a cluster; returns processes and logs."""
-    with socket.socket() as first, socket.socket() as second:
-        for free in (first, second):
-            free.bind(("127.0.0.1", 0))
-        addresses = [f"127.0.0.1:{free.getsockname()[1]}" for free in (first, second)]
     processes, logs = [], []
-    for index in range(2):
-        cluster = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+    for index, config in enumerate(ports.cluster(2)):
         logs.append(tmp_path / f"log{index}")
         processes.append(
             train_runs.start(
@@ -83,7 +76,7 @@ def _start_workers(folder, tmp_path, *flags):
                 "--strategy=multi_worker",
                 *flags,
                 log=logs[-1],
-                environment={"TF_CONFIG": json.dumps(cluster)},
+                environment={"TF_CONFIG": config},
             )
         )
     return processes, logs

@@ -56,8 +56,8 @@ _MIXED_PRECISION = flags.DEFINE_bool("mixed_precision", False, "Compute in half 
 _WORKER_TIMEOUT = flags.DEFINE_float(
     "worker_timeout",
     600.0,
-    "Seconds without a step, start and validation included, after which a worker of several, or a training whose "
-    "batches others make, gives up.",
+    "Seconds without a step after which a worker of several gives up, start and validation included, or a training "
+    "whose batches others make.",
     lower_bound=1.0,
 )
 _FIELDS = {name: flags.DEFINE_string(name, None, text) for name, text in config_lib.describe_fields().items()}

@@ -24,6 +24,7 @@ from keras_retinaface.weights import (
     imports_pytorch,
 )
 
+_OTHER = "holds other arrays than a RetinaFace"
 PROJECTS = ("biubug6", "ternaus", "yakhyo", "serengil", "peteryuX")  # serengil's are insightface's ResNet-50
 
 
@@ -86,7 +87,7 @@ def read(path: str | os.PathLike, project: str = "") -> Checkpoint:
         try:
             return Checkpoint("peteryuX", *imports_peteryux.translate(state, source))
         except (LookupError, TypeError, ValueError) as error:
-            raise _other_arrays(error, source) from error
+            raise _named(error, source, _OTHER) from error
     known = sorted([*_READERS, ".h5", ".index", ".onnx"])
     if path.suffix not in known:
         reason = f"; {_NOT_READ[path.suffix]}" if path.suffix in _NOT_READ else ""
@@ -111,14 +112,12 @@ def read(path: str | os.PathLike, project: str = "") -> Checkpoint:
         config = imports_pytorch.config_of(imports_pytorch.shapes_of(state), source, of_file)
         return Checkpoint(of_file, config, imports_pytorch.translate(state, source, of_file))
     except (LookupError, TypeError, ValueError) as error:
-        raise _other_arrays(error, source) from error
+        raise _named(error, source, _OTHER) from error
 
 
-def _other_arrays(error: Exception, source: str) -> Exception:
+def _named(error: Exception, source: str, what: str) -> Exception:
     """Returns what names the file, which is the error itself where it does."""
-    if str(error).startswith(source):
-        return error
-    return ValueError(f"{source}: holds other arrays than a RetinaFace: {error!r}")
+    return error if str(error).startswith(source) else ValueError(f"{source}: {what}: {error!r}")
 
 
 def _read_onnx(path: pathlib.Path, project: str) -> Checkpoint:
@@ -132,9 +131,7 @@ def _read_onnx(path: pathlib.Path, project: str) -> Checkpoint:
         found = imports_onnx.translate(graph, source)
         return Checkpoint("yakhyo", imports_pytorch.config_of(found.shapes, source, "yakhyo"), found.values)
     except (LookupError, TypeError, OverflowError, ValueError) as error:
-        if str(error).startswith(source):
-            raise
-        raise ValueError(f"{path}: not a readable .onnx file: {error!r}") from error
+        raise _named(error, source, "not a readable .onnx file") from error
 
 
 def load(model, path: str | os.PathLike, project: str = "") -> None:

@@ -29,5 +29,7 @@ def test_shares_take_as_many_settings_as_there_are():
     _set(train_landmarks=None)
     assert source_flags.train_sources() == [["a", None], ["a.txt", "b.tfrecord"], [None, None]]
     _set(train_landmarks=["points.txt"])
+    feed = pytest.importorskip("data_pipeline.feed")
+    images, annotations, landmarks = source_flags.train_sources()
     with pytest.raises(ValueError, match="`train_landmarks` must be given once for each of 2 shares. Received: "):
-        source_flags.train_sources()
+        feed.open(images, annotations, landmarks=landmarks, shares=[".7", ".3"])

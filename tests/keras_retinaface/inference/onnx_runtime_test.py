@@ -1,9 +1,6 @@
-"""`.onnx` files in a detector: threads, forks, pickles, and files that are not ours. No TensorFlow."""
+"""`.onnx` files in a detector: threads, pickles, and files that are not ours. No TensorFlow."""
 
-import os
 import pickle
-import subprocess
-import sys
 from concurrent import futures
 
 import cv2
@@ -50,30 +47,6 @@ def test_views_of_every_kind(images):
     assert len(detector.Detector(LIGHT, tile=400, image_size=900).detect(images[1])) > 20
     batch = detector.Detector(LIGHT).detect_batch([*images, images[0]])
     assert [len(faces) for faces in batch] == [1, len(batch[1]), 1]
-
-
-_FORKED = """
-import os, sys
-from keras_retinaface.inference import detector
-from keras_retinaface.media import image_file
-
-found_by = detector.Detector(sys.argv[1], num_threads=2)
-image = image_file.read(sys.argv[2])
-assert len(found_by.detect(image)) == 1
-child = os.fork()
-if not child:
-    print(len(found_by.detect(image)), flush=True)
-    sys.exit(0)
-_, status = os.waitpid(child, 0)
-assert status == 0 and len(found_by.detect(image)) == 1
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_a_forked_child_detects(photos):
-    command = [sys.executable, "-W", "ignore", "-c", _FORKED, str(LIGHT), str(photos / "astronaut.png")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout == "1\n"
 
 
 def _refused(path, expected):

@@ -1,6 +1,5 @@
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,7 +10,7 @@ import pytest
 from keras_retinaface.network import model as model_lib
 from keras_retinaface.training import start
 from keras_retinaface.weights import arrays
-from tests import conftest
+from tests import conftest, ports
 
 _RUNS = [[1, {}], [2, {}], [2, {"accumulate_steps": 2}]]
 # Of two workers: changes of the config, and whether norms are frozen.
@@ -64,15 +63,10 @@ def _assert_workers_train_as(history, values, before, folder):
 
 def _run_workers(folder):
     """Runs two workers that find each other on loopback; returns the histories of each."""
-    with socket.socket() as first, socket.socket() as second:
-        for free in (first, second):
-            free.bind(("127.0.0.1", 0))
-        addresses = [f"127.0.0.1:{free.getsockname()[1]}" for free in (first, second)]
     processes = []
-    for index in range(2):
-        cluster = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+    for index, config in enumerate(ports.cluster(2)):
         command = [sys.executable, "-m", _MODULE, json.dumps(_WORKER_RUNS), str(folder)]
-        environment = {**os.environ, "TF_CONFIG": json.dumps(cluster)}
+        environment = {**os.environ, "TF_CONFIG": config}
         # Files, since a full pipe would stop a worker while the other is waited for.
         with open(folder / f"out{index}", "w") as out, open(folder / f"log{index}", "w") as log:
             processes.append(subprocess.Popen(command, cwd=conftest.ROOT, env=environment, stdout=out, stderr=log))
