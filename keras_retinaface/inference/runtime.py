@@ -152,7 +152,7 @@ def open_model(
     if path.suffix == ".tflite":
         return LiteRtRuntime(str(path), num_threads)
     if path.suffix == ".onnx":
-        return onnx_runtime.OnnxRuntime(path, num_threads or num_cores())
+        return onnx_runtime.OnnxRuntime(path, num_threads or num_cores(), detection)
     if not has_dense and (light := _light_form(str(model))):
         return onnx_runtime.OnnxRuntime(light, num_threads or num_cores(), detection)
     fork.check()

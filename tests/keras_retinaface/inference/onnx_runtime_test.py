@@ -145,6 +145,12 @@ def test_limits_come_with_each_call(images):
     assert len(onnx_runtime.OnnxRuntime(LIGHT, 1).run(images[1][None])["boxes"][0]) == 750
 
 
+def test_a_light_form_given_by_its_path_takes_the_threshold_that_is_asked_for(images):
+    by_path = detector.Detector(LIGHT, score_threshold=0.02).detect(images[1])
+    assert by_path[-1].score < 0.1
+    assert _numbers(by_path) == _numbers(detector.Detector("mobilenet025", score_threshold=0.02).detect(images[1]))
+
+
 @pytest.mark.parametrize("sides", [("height", "width"), (411, 640)])
 def test_a_file_of_one_batch_finds_what_one_of_any_finds(tmp_path, images, sides):
     def fix(model):
