@@ -1,6 +1,7 @@
-"""Scales the scores of each size of anchor in an `.npz` of weights, so that faces of different sizes rank as they should.
+"""Scales the scores of each anchor size in an `.npz` of weights, so that faces of different sizes rank as they should.
 
-    python -m tools.scale_scores --factors=1.1,1.24,1.43,1.52,1.64,1 --offsets=-0.37,0,0.38,0.5,0,0 --output=scaled.npz mean.npz
+    python -m tools.scale_scores --factors=1,1.08,1.24,1.32,1.43,1 --offsets=-0.5,-0.13,0.25,0.5,0,0 \
+        --output=scaled.npz mean.npz
 
 A network gives every size of face scores on a scale of its own, and average precision ranks all faces together: where
 doubtful small ones score as much as certain large ones, false alarms come before faces. Boxes, landmarks and the cost
