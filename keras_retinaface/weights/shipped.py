@@ -43,7 +43,7 @@ _PUBLIC = Preset(
 
 _FINE_TUNED = Preset(
     file="mobilenet025.npz",
-    sha256="468df072f35c1b7f08df86ea4caae43b3c4fdc81309dc776a1db06d5dc868c82",
+    sha256="2acaf3f3c594e1325ad88d4c4567b110927aebef420def67df68482cf5808bdf",
     source="the public weights trained further, on WIDER FACE and other photos; a mean of three: docs/model_card.md",
     licence="MIT AND Apache-2.0",
     light="mobilenet025.onnx",  # python -m tools.light_form
