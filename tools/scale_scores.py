@@ -1,6 +1,6 @@
-"""Scales the scores of each anchor size in an `.npz` of weights, so that faces of different sizes rank as they should.
+r"""Scales the scores of each anchor size in an `.npz` of weights, so that faces of different sizes rank as they should.
 
-    python -m tools.scale_scores --factors=1,1.08,1.24,1.32,1.43,1 --offsets=-0.8,-0.43,-0.05,0.2,-0.3,-0.3 \\
+    python -m tools.scale_scores --factors=1,1.08,1.24,1.32,1.43,1 --offsets=-0.8,-0.43,-0.05,0.2,-0.3,-0.3 \
         --output=scaled.npz mean.npz
 
 A network gives every size of face scores on a scale of its own, and average precision ranks all faces together: where

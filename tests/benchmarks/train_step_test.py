@@ -24,7 +24,7 @@ def test_a_device_that_is_not_there_is_told_in_one_line():
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_feeds_a_device_is_measured(tmp_path):
     few = ("--size=64", "--batch_size=2", "--faces=2", "--runs=2", "--steps=2", "--modes=float32")
     result = _run("--device=CPU:0", *few, f"--output={tmp_path / 'found.json'}")

@@ -32,7 +32,7 @@ def start(tmp_path):
         process.wait()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_batches_come_from_two_servers_and_go_on_when_one_is_killed(photos, start):
     # The default port, where nobody has it.
     with socket.socket() as probe:

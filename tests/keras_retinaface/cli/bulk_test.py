@@ -61,6 +61,7 @@ def test_a_worker_and_a_node_and_the_driver_die_and_each_image_is_there_once(tmp
     assert changed.returncode == 1 and "--max_faces was " in changed.stderr
 
 
+@pytest.mark.long
 def test_a_run_of_this_machine_alone_takes_lists_and_says_what_is_wrong(tmp_path, model):
     shutil.copy(_PHOTO, tmp_path / "a.png")
     (tmp_path / "empty.txt").write_text("\n")

@@ -257,6 +257,7 @@ def test_names_of_outputs_do_not_meet():
     assert len(set(stems)) == len(stems)
 
 
+@pytest.mark.long
 def test_meshes_are_drawn_written_and_told(tmp_path, photos):
     result = _run(
         "--model=mobilenet025_dense",

@@ -42,7 +42,7 @@ def test_points_of_the_meshes_themselves_have_no_error(photos, dense_detector):
     assert mesh_fit.measure(dense_detector, photos, [moved], min_face=1000) == {"faces": 0, "found": 0}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_promise_held_out_faces_have_at_most_six_tenths_of_the_mean_faces_error(shared, dense_detector):
     folder = shared / "wider_face"
     truth = wider_face.load_ground_truth(folder / "ground_truth")

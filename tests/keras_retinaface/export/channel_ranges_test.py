@@ -1,5 +1,6 @@
 import keras
 import numpy as np
+import pytest
 
 from keras_retinaface import config as config_lib
 from keras_retinaface.export import channel_ranges
@@ -24,6 +25,7 @@ def _ranges(of, norm, image, negative_slope):
     return channel_ranges._ranges(of, [of.get_layer(norm)], [image])[norm]
 
 
+@pytest.mark.long
 def test_the_copy_computes_the_same_with_channels_of_one_range():
     for negative_slope in (0.0, 0.1):
         made, image = _noisy(negative_slope)

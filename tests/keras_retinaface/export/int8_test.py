@@ -33,7 +33,7 @@ def test_layers_stay_in_float_on_request(model, images, tmp_path):
         tflite.write(model, path, DETECTION, float_layers=["box_P3", "bax_*"], **arguments)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_networks_without_the_usual_float_layers_are_rounded_too(photos, tmp_path):
     other = model_lib.RetinaFace(config_lib.Config().replace(backbone="mobilenet_v2", pyramid_channels=8))
     image = image_file.read(photos / "astronaut.png")[:64, :64]

@@ -83,7 +83,7 @@ def test_same_faces_as_onnxruntime_after_suppression(photos, public):
     np.testing.assert_allclose([face.box for face in faces], boxes[kept], atol=0.01)
 
 
-@pytest.mark.parametrize("num_threads", [2, 16])
+@pytest.mark.parametrize("num_threads", [2, pytest.param(16, marks=pytest.mark.long)])
 def test_threads_find_what_one_finds_from_the_first_call_on(photos, public, num_threads):
     image = image_file.read(photos / "tfjs_three_people.jpg")
     # More sizes than are fused, so that threads cross the point from which on ops are left apart.

@@ -141,7 +141,7 @@ def test_outline_follows_finite_differences(face, decoder, index, step, monkeypa
     assert abs(numeric) > 1e-4 and slope == pytest.approx(numeric, rel=0.3)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_descent_explains_a_picture(face, decoder):
     truth = head(
         code=[2.0, -1.5, 1.0], camera=[1.0, -1.0, 0.5, 0.6, -1.0, 0.4], light=[1.0, -1, 0, -0.8, -0.8, -0.8, 0.6, 0.3]

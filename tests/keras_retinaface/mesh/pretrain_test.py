@@ -48,7 +48,7 @@ def test_standardised_codes_decode_to_the_same_meshes():
     np.testing.assert_allclose(decoder(codes), before, atol=1e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_command_writes_weights_that_learned(tmp_path):
     output = tmp_path / "decoder.npz"
     command = [sys.executable, "-m", "keras_retinaface.mesh.pretrain", f"--workdir={tmp_path}", f"--output={output}"]

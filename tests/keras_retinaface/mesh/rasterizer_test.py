@@ -103,7 +103,7 @@ def test_unknown_backend():
 
 
 @pytest.mark.compiler
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_build_once_over_a_broken_library(tmp_path):
     program = (
         "from absl import logging\nlogging.set_verbosity(0)\nfrom keras_retinaface.mesh import rasterizer\n"

@@ -7,7 +7,7 @@ from keras_retinaface.network import cost, model
 PAPER = config_lib.Config.preset("paper_resnet50")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_parts_of_the_paper_at_the_size_of_imagenet():
     # Trunks without classifier as published: 25,557,032 and 60,192,808 parameters less 2,049,000 of the classifier;
     # 4.09 and 11.51 billion multiply-adds.
@@ -26,6 +26,7 @@ def test_parts_of_the_paper_at_the_size_of_imagenet():
     assert sum(name.startswith("merge_") for name in deformable) == 3
 
 
+@pytest.mark.long
 def test_describe_is_a_table():
     small = PAPER.replace(backbone="mobilenet_v2", pyramid_channels=8)
     lines = model.RetinaFace(small).describe((64, 96)).splitlines()

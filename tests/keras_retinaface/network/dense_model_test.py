@@ -110,7 +110,7 @@ def test_the_gradient_of_the_loss_reaches_the_dense_head(model, batch):
     assert difference != 0 and np.sum(slope * step) == pytest.approx(difference, rel=0.05)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_frozen_detector_learns_faces_and_nothing_else(batch):
     model = _model()
     start.freeze_detector(model)
@@ -196,6 +196,7 @@ for call in (fit, measure, lambda: reconstruction.render(faces[0].mesh)):
 """
 
 
+@pytest.mark.long
 def test_only_training_and_drawing_need_tensorflow_graphics(tmp_path):
     command = [sys.executable, "-c", _WITHOUT_GRAPHICS, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=conftest.ROOT)

@@ -96,6 +96,7 @@ def test_dynamic_assignment_trains_on_faces():
     assert history["loss"][1] < history["loss"][0] and history["box_loss"][0] > 0 and history["landmark_loss"][0] > 0
 
 
+@pytest.mark.long
 def test_dynamic_assignment_in_parts_weighs_parts_alike():
     model, images, targets = _dynamic(accumulate_steps=2, batch_size=2)
     both = [tf.concat([value[1:], value[1:]], 0) for value in (images, *targets.values())]

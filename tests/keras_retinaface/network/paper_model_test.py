@@ -82,6 +82,7 @@ def test_extra_level_comes_from_c5():
     assert 0.9 * limit < np.max(np.abs(retinaface.get_layer("extra_P6").kernel)) <= limit
 
 
+@pytest.mark.long
 def test_frozen_stages_and_norms_keep_their_weights():
     retinaface = _small(frozen_stages=2, use_frozen_backbone_norms=True, use_deformable=False)
     start.freeze(retinaface, retinaface.config.training)

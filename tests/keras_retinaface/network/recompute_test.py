@@ -1,5 +1,6 @@
 import keras
 import numpy as np
+import pytest
 
 from keras_retinaface import config as config_lib
 from keras_retinaface.network import model
@@ -9,6 +10,7 @@ from tests import batches
 PAPER = config_lib.Config.preset("paper_resnet50")
 
 
+@pytest.mark.long
 def test_recomputed_training_step_is_the_same_step():
     config = PAPER.replace(weight_decay=0.0)
     small, states = PAPER.replace(backbone="mobilenet_v2", pyramid_channels=8, use_deformable=False), []
