@@ -83,7 +83,7 @@ def test_reasons_of_assertions_stand_alone():
 def test_half_precision_trains_and_stays_close():
     image = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
     whole = model_lib.RetinaFace()
-    start.initialise(whole, "mobilenet025")
+    start.initialise(whole, "mobilenet025_public")
     norms.unfold_norms(whole, [image])  # without norms the weights diverge
     with pytest.raises(RuntimeError), strategy.precision(strategy.make("one"), is_mixed=True):
         raise RuntimeError  # what fails must not leave the next model in half precision
