@@ -22,7 +22,7 @@ flags.Flag.__init__ = functools.partialmethod(flags.Flag.__init__, allow_overrid
 
 
 def pytest_addoption(parser):
-    parser.addoption("--long", action="store_true", help="Run tests of minutes too, as CI does.")
+    parser.addoption("--long", action="store_true", help="Run the tests that take longest too, as CI does.")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(config, items):
     has_compiler = bool(os.environ.get("CXX") or any(map(shutil.which, ("g++", "clang++", "c++"))))
     for item in items:
         if item.get_closest_marker("long") and not config.getoption("--long"):
-            item.add_marker(pytest.mark.skip(reason="takes minutes: ./run test --long, as CI does"))
+            item.add_marker(pytest.mark.skip(reason="takes long: ./run test --long, as CI does"))
         if item.get_closest_marker("compiler") and not has_compiler:
             item.add_marker(pytest.mark.skip(reason="no C++ compiler (g++, clang++ or $CXX)"))
 

@@ -55,8 +55,9 @@ class Sampler:
         self._config = detector.config
         self._crop = crop
         self._face = face_model.load()
-        levels = [stride.bit_length() - 1 for stride in self._config.anchors.strides]
-        maps = {f"P{level}": detector.get_layer(f"context_P{level}_concat").output for level in levels}
+        maps = {
+            f"P{level}": detector.get_layer(f"context_P{level}_concat").output for level in self._config.anchors.levels
+        }
         self._network = keras.Model(detector.input, {**detector.without_dense_head().output, **maps})
         self._mean = np.array(backbone.mean(self._config.network.backbone, self._config.network.backbone_layout))
         self._centred = detector.get_layer("subtract_mean")
@@ -109,7 +110,7 @@ class Sampler:
                 )
                 pooled[level[index]] = (
                     _pad(picture[0], mesh_tower.WINDOW),
-                    _pad(maps[f"P{stride.bit_length() - 1}"].numpy(), mesh_tower.REACH),
+                    _pad(maps[f"P{self._config.anchors.levels[level[index]]}"].numpy(), mesh_tower.REACH),
                 )
             picture, features = pooled[level[index]]
             # The padded map's row r is row r - REACH of the map.

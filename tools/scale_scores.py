@@ -52,8 +52,8 @@ def scale(
     if min(factors) <= 0:
         raise ValueError(f"`factors` must be positive. Received: {list(factors)}")
     result, start = dict(values), 0
-    for stride, sizes in zip(anchors.strides, anchors.sizes):
-        head = f"class_P{stride.bit_length() - 1}"
+    for level, sizes in zip(anchors.levels, anchors.sizes):
+        head = f"class_P{level}"
         if f"{head}/kernel" not in values:
             raise ValueError(f"expected weights of a head {head} of the level's own")
         # Background and face of the first anchor size, then of the next.

@@ -34,6 +34,11 @@ class Anchors:
     keep_best_anchor: bool = True
     compensation: float = 0.0
 
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Levels of the pyramid: stride 8 is P3."""
+        return tuple(stride.bit_length() - 1 for stride in self.strides)
+
     def __post_init__(self):
         choice.check(self, assignment=choice.ASSIGNMENTS)
         if not self.strides or any(s < 4 or s & (s - 1) for s in self.strides):

@@ -129,7 +129,7 @@ def open_model(
 
     Args:
         model: a `model.RetinaFace`, or the name or path of one of `KINDS`.
-        detection: thresholds and limits; exported models carry their own.
+        detection: thresholds and limits; exported models carry their own, but for a light form.
         num_threads: threads for LiteRT, onnxruntime and, if TensorFlow has not run anything yet, for TensorFlow; None
             is one for LiteRT and all for the others.
         has_dense: whether to run the dense head, which exported models do not hold.
@@ -151,10 +151,8 @@ def open_model(
         raise ValueError(f"`voting_iou` is fixed at export: give it to export_main.py. Received: {str(model)!r}")
     if path.suffix == ".tflite":
         return LiteRtRuntime(str(path), num_threads)
-    if path.suffix == ".onnx":
-        return onnx_runtime.OnnxRuntime(path, num_threads or num_cores(), detection)
-    if not has_dense and (light := _light_form(str(model))):
-        return onnx_runtime.OnnxRuntime(light, num_threads or num_cores(), detection)
+    if not has_dense and (file := path if path.suffix == ".onnx" else _light_form(str(model))):
+        return onnx_runtime.OnnxRuntime(file, num_threads or num_cores(), detection)
     fork.check()
     is_saved_model = (path / "saved_model.pb").is_file()
     if not is_saved_model:

@@ -66,7 +66,7 @@ class RetinaFace(keras.Model):
             # Not earlier: until then each layer has one input and one output.
             name = self.config.network.backbone
             taps = backbone.taps(name)
-            used = [taps[f"C{level}"] for level in _levels(self.config) if level <= 5]
+            used = [taps[f"C{level}"] for level in self.config.anchors.levels if level <= 5]
             has_tower = self.config.network.dense and self.config.network.dense_channels > 0
             self._recomputed = recompute.Segments(self, backbone.block_outputs(name), used, uses_input=has_tower)
         return self._recomputed(inputs)
@@ -157,13 +157,9 @@ def _as_generator(batches):
     return (batch for batch in batches) if is_other else batches
 
 
-def _levels(config: config_lib.Config) -> list[int]:
-    return [stride.bit_length() - 1 for stride in config.anchors.strides]  # stride 8 is level 3
-
-
 def _build(image, config: config_lib.Config) -> dict:
     network, anchors = config.network, config.anchors
-    levels = _levels(config)
+    levels = config.anchors.levels
     slope = network.negative_slope
     mean = network.image_mean or backbone.mean(network.backbone, network.backbone_layout)
     centred = preprocessing.SubtractMean(mean, name="subtract_mean")(image)

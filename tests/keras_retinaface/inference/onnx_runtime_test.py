@@ -146,9 +146,8 @@ def test_limits_come_with_each_call(images):
 
 
 def test_a_light_form_given_by_its_path_takes_the_threshold_that_is_asked_for(images):
-    low, usual = (
-        _numbers(detector.Detector(LIGHT, **more).detect(images[1])) for more in ({"score_threshold": 0.02}, {})
-    )
+    usual = _numbers(detector.Detector(LIGHT).detect(images[1]))
+    low = _numbers(detector.Detector(LIGHT, score_threshold=0.02).detect(images[1]))
     assert low[: len(usual)] == usual and usual[-1][4] >= 0.5
     assert min(face[4] for face in low) < 0.1
 

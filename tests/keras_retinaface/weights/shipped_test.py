@@ -1,3 +1,5 @@
+import hashlib
+
 import pytest
 
 from keras_retinaface import config
@@ -9,6 +11,8 @@ def test_every_asset_is_listed_with_its_checksum():
     listed = (shipped.ASSETS / "README.md").read_text()
     for preset in shipped.PRESETS.values():
         assert preset.file in listed and preset.sha256 in listed and preset.licence
+        if preset.light:
+            assert hashlib.sha256((shipped.ASSETS / preset.light).read_bytes()).hexdigest() in listed
 
 
 @pytest.mark.parametrize("name", sorted(shipped.PRESETS))
