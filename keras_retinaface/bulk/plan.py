@@ -8,6 +8,7 @@ A unit's part is whole or not there, so what was done twice, as after a machine 
 from __future__ import annotations
 
 import itertools
+import operator
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +23,8 @@ PLAN = rows.PLAN
 _MOST_IMAGES, _LEAST_IMAGES, _UNITS = 4096, 8, 64
 # Images between two looks at which of them came before; the first of two that are the same counts.
 _CHUNK = 1 << 17
+# Columns with few different values; a dictionary of the others is built in vain.
+_REPEATED = ["container", "size"]
 
 
 def unit_size(num_images: int) -> int:
@@ -44,7 +47,7 @@ def write(folder: pathlib.Path, entries: Iterable[source.Entry]) -> tuple[int, i
 
     seen, num_images, num_twice = _Seen(), 0, 0
     with atomic.file(folder / PLAN) as partial, atomic.file(folder / f"_all{PLAN}") as draft:
-        with parquet.ParquetWriter(draft, _schema()) as writer:
+        with parquet.ParquetWriter(draft, _schema(), compression="none", use_dictionary=_REPEATED) as writer:
             for chunk in _chunks(entries):
                 is_new = seen.add([_identity(entry) for entry in chunk])
                 if not is_new.all():
@@ -52,7 +55,10 @@ def write(folder: pathlib.Path, entries: Iterable[source.Entry]) -> tuple[int, i
                 num_images, num_twice = num_images + len(chunk), num_twice + len(is_new) - len(chunk)
                 writer.write_table(_table(chunk))
         size = unit_size(num_images)
-        with parquet.ParquetFile(draft) as file, parquet.ParquetWriter(partial, _schema()) as writer:
+        with (
+            parquet.ParquetFile(draft) as file,
+            parquet.ParquetWriter(partial, _schema(), use_dictionary=_REPEATED) as writer,
+        ):
             held = pa.Table.from_batches([], _schema())
             for batch in file.iter_batches(_CHUNK):
                 held = pa.concat_tables([held, pa.Table.from_batches([batch])])
@@ -111,11 +117,14 @@ class _Seen:
         """Returns which of some identities are new, and counts them in."""
         keys = np.fromiter(map(hash, identities), np.int64, len(identities))
         is_new = np.zeros(len(keys), bool)
-        is_new[np.unique(keys, return_index=True)[1]] = True
+        # Sorted keys are looked up several times as fast as they come.
+        keys, first = np.unique(keys, return_index=True)
+        is_added = np.ones(len(keys), bool)
         for run in self._runs:
             places = np.minimum(np.searchsorted(run, keys), len(run) - 1)
-            is_new &= run[places] != keys
-        added = np.sort(keys[is_new])
+            is_added &= run[places] != keys
+        is_new[first[is_added]] = True
+        added = keys[is_added]
         while self._runs and len(self._runs[-1]) <= len(added):
             added = np.sort(np.concatenate([self._runs.pop(), added]), kind="stable")
         if len(added):
@@ -138,11 +147,11 @@ def _schema():
 def _table(entries: list[source.Entry]):
     import pyarrow as pa
 
-    # By name: zip(*entries), with as many arguments as entries, takes most of a plan's time.
-    columns = [[getattr(entry, name) for entry in entries] for name in source.Entry._fields]
+    # By place: zip(*entries), with as many arguments as entries, takes most of a plan's time.
+    columns = [list(map(operator.itemgetter(place), entries)) for place in range(len(source.Entry._fields))]
     arrays = [_to_bytes(columns[0])]
     for column, kind in zip(columns[1:], _schema().types[1:]):
-        if len(set(column)) == 1:  # of files that hold one image each
+        if column and column.count(column[0]) == len(column):  # of files that hold one image each
             value = os.fsencode(column[0]) if isinstance(column[0], str) else column[0]
             arrays.append(pa.repeat(pa.scalar(value, kind), len(column)))
         else:
