@@ -22,17 +22,31 @@ flags.Flag.__init__ = functools.partialmethod(flags.Flag.__init__, allow_overrid
 
 
 def pytest_addoption(parser):
-    parser.addoption("--long", action="store_true", help="Run the tests that take longest too, as CI does.")
+    parser.addoption("--long", action="store_true", help="Run the tests that take longest too.")
+    parser.addoption("--long_part", metavar="I/N", help="Run part I of N of the tests that take longest, as CI does.")
 
 
 def pytest_collection_modifyitems(config, items):
     # As mesh/rasterizer.py looks for one.
     has_compiler = bool(os.environ.get("CXX") or any(map(shutil.which, ("g++", "clang++", "c++"))))
+    part, num_parts = _read_part(config.getoption("--long_part"))
+    long_items = [item for item in items if item.get_closest_marker("long")]
+    for number, item in enumerate(long_items):
+        if not config.getoption("--long") and (not num_parts or number % num_parts != part - 1):
+            item.add_marker(pytest.mark.skip(reason="takes long: ./run test --long"))
     for item in items:
-        if item.get_closest_marker("long") and not config.getoption("--long"):
-            item.add_marker(pytest.mark.skip(reason="takes long: ./run test --long, as CI does"))
         if item.get_closest_marker("compiler") and not has_compiler:
             item.add_marker(pytest.mark.skip(reason="no C++ compiler (g++, clang++ or $CXX)"))
+
+
+def _read_part(text):
+    """Returns I and N of "I/N", from 1 to N; 0 and 0 without a text."""
+    if text is None:
+        return 0, 0
+    part, _, num_parts = text.partition("/")
+    if not (part.isdecimal() and num_parts.isdecimal() and 1 <= int(part) <= int(num_parts)):
+        raise pytest.UsageError(f"--long_part must be I/N with I from 1 to N. Received: {text!r}")
+    return int(part), int(num_parts)
 
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent

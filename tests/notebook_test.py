@@ -37,7 +37,7 @@ def test_stored_outputs_are_those_of_a_run_that_went_well():
     assert not any("flags" in cell.source for cell in cells)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_it_runs_in_under_three_minutes(tmp_path, monkeypatch):
     # Importable, so nothing is installed; a folder of its own, since the notebook writes a file.
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(conftest.ROOT), os.environ.get("PYTHONPATH", "")]))

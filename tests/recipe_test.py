@@ -9,7 +9,7 @@ from tests import conftest, train_runs
 FLAGFILE = conftest.ROOT / "configs" / "mobilenet025_recipe.flags"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_recipe_trains_on_two_sources(tmp_path):
     folder, workdir = train_runs.write_images(tmp_path / "photos"), tmp_path / "run"
     annotations = (folder / "label.txt").read_text()

@@ -121,6 +121,7 @@ def _run_in_turn(*runs):
     return [json.loads(line) for line in lines]
 
 
+@pytest.mark.long
 def test_faults_are_one_line_and_lose_nothing(folder, whole, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(whole, workdir)

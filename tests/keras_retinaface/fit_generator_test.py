@@ -23,7 +23,7 @@ class _Sequence(keras.utils.Sequence):
         return self._batches[index]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_iterators_and_sequences_train_alike():
     config = config_lib.Config().replace(image_size=(64, 64), batch_size=2)
     batches = dataset.make_dataset(config, "synthetic:8", None).take(_STEPS)

@@ -82,7 +82,7 @@ def test_encoded_images_of_any_mix_and_broken_ones_are_one_batch(serve_jpeg, pho
     assert only_broken["count"] == 0 and bool(only_broken["is_broken"])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_photos_of_every_orientation_have_the_faces_that_detection_finds(model, serve_jpeg, photos):
     astronaut = image_file.read(photos / "astronaut.png")[:300, 60:400]
     files = [pictures.turned(astronaut, number, quality=95) for number in pictures.ORIENTATIONS]

@@ -82,6 +82,7 @@ def _dynamic(**changes):
     return model, batches.images(2, 32, 32), {name: tf.constant(value) for name, value in targets.items()}
 
 
+@pytest.mark.long
 def test_dynamic_assignment_trains_on_faces():
     model, images, targets = _dynamic()
     outputs = model(images)

@@ -18,7 +18,7 @@ _WORKER_RUNS = [[{}, True], [{"accumulate_steps": 2}, False]]
 _MODULE = "tests.keras_retinaface.network.replicas_child"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_replicas_and_parts_train_as_one_batch_on_one_device(tmp_path):
     command = [sys.executable, "-m", _MODULE, json.dumps(_RUNS), str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, cwd=conftest.ROOT, timeout=900)

@@ -17,7 +17,7 @@ def _run(workdir, config=_CONFIG, **options):
     return training.run(config, feed.open("synthetic:4", None), workdir, verbose=0, **options)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_is_a_call_that_goes_on_where_it_stopped(tmp_path, monkeypatch):
     whole = arrays.read(_run(tmp_path / "whole", files={"note.txt": "a"}))
     names = {"checkpoints", "config.json", "history.csv", "logs", "model.keras", "note.txt"}

@@ -16,6 +16,7 @@ def test_frozen_norms_keep_their_statistics():
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.long
 def test_initialise_from_every_kind(tmp_path):
     source = model_lib.RetinaFace()
     arrays.save(source, tmp_path / "w.npz")
