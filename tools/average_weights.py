@@ -11,7 +11,6 @@ Source: Model soups (Wortsman et al., 2022), the uniform one where no shares are
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,6 +18,7 @@ from absl import app, flags, logging
 
 from keras_retinaface import config as config_lib
 from keras_retinaface import program
+from tools import network_source
 
 _OUTPUT = flags.DEFINE_string("output", None, "The .npz to write.", required=True)
 _SHARES = flags.DEFINE_list(
@@ -27,27 +27,6 @@ _SHARES = flags.DEFINE_list(
 _PRESET = flags.DEFINE_enum(
     "preset", "mobilenet025", sorted(config_lib.PRESETS), "Network that `.npz` files hold the weights of."
 )
-
-
-def load(source: str, preset: str):
-    """Loads a network.
-
-    Args:
-        source: a preset, a workdir, a .keras file or an `.npz` of weights.
-        preset: whose network an `.npz` is of.
-
-    Raises:
-        ValueError: if it is none of these, cannot be read or does not fit.
-    """
-    from keras_retinaface.inference import runtime
-    from keras_retinaface.network import model as model_lib
-    from keras_retinaface.weights import arrays
-
-    if pathlib.Path(source).suffix != ".npz":
-        return runtime.load_keras(source)
-    model = model_lib.RetinaFace(config_lib.Config.preset(preset))
-    arrays.load(model, source)
-    return model
 
 
 def average(models: list, shares: Sequence[float] | None = None) -> dict[str, np.ndarray]:
@@ -86,7 +65,7 @@ def main(argv):
     except ValueError as error:
         raise app.UsageError(f"--shares must be numbers. Received: {','.join(_SHARES.value)!r}") from error
     try:
-        values = average([load(path, _PRESET.value) for path in argv[1:]], shares)
+        values = average([network_source.load(path, _PRESET.value) for path in argv[1:]], shares)
         arrays.write_npz(_OUTPUT.value, {name: value.astype(np.float32) for name, value in values.items()})
     except (ValueError, OSError) as error:
         logging.error("%s", error)

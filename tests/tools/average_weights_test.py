@@ -6,7 +6,7 @@ from keras_retinaface import config as config_lib
 from keras_retinaface.media import image_file
 from keras_retinaface.network import model as model_lib
 from keras_retinaface.weights import arrays, norms, shipped
-from tools import average_weights
+from tools import average_weights, network_source
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +24,8 @@ def test_shares_weigh_networks_with_norms_folded(tmp_path, public):
     }
     arrays.write_npz(tmp_path / "trained.npz", trained)
     models = [
-        average_weights.load(str(tmp_path / "trained.npz"), "mobilenet025"),
-        average_weights.load("mobilenet025_public", "mobilenet025"),
+        network_source.load(str(tmp_path / "trained.npz"), "mobilenet025"),
+        network_source.load("mobilenet025_public", "mobilenet025"),
     ]
     mean = average_weights.average(models, [3, 1])
     # The norm halves its input, 2 / sqrt(16), so a kernel counts (3 / 2 + 1) / 4, and takes off 3 * 3 / 2 / 4.
