@@ -62,6 +62,14 @@ def image_size(parts: onnx_file.Parts) -> tuple[int, int] | None:
     return (height, width) if isinstance(height, int) else None
 
 
+def score_threshold(parts: onnx_file.Parts) -> float | None:
+    """Returns the threshold that a file says it was exported with; None where it says none, or takes one."""
+    try:
+        return None if parts.defaults else float(parts.metadata["score_threshold"])
+    except (KeyError, ValueError):
+        return None
+
+
 def _check(parts: onnx_file.Parts, is_sealed: bool) -> None:
     _check_tensors("input", {"image": _IMAGE}, {n: v for n, v in parts.inputs.items() if n not in parts.defaults})
     _check_tensors("output", _OUTPUTS, parts.outputs)

@@ -39,6 +39,7 @@ class OnnxRuntime:
         self._content, self._num_threads = content, num_threads
         size = onnx_check.image_size(parts)
         self.image_sizes = () if size is None else (size,)
+        self.score_threshold = onnx_check.score_threshold(parts)
         batch = parts.inputs["image"].shape[0]
         # A file of another program may have one batch, which images that are not there fill up.
         self._batch = batch if isinstance(batch, int) else None

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
+from absl import logging
 
 from keras_retinaface import config as config_lib
 from keras_retinaface import extras
@@ -109,7 +110,9 @@ class LiteRtRuntime:
         from keras_retinaface.inference import tflite_check
 
         # Read once, so that an interpreter made later is of the model that was checked, whatever became of the file.
-        make = functools.partial(_litert_runners, tflite_check.read(path), num_threads or 1)
+        content = tflite_check.read(path)
+        self.score_threshold = tflite_check.score_threshold(content)
+        make = functools.partial(_litert_runners, content, num_threads or 1)
         self._pool = pool.Pool(make, max(1, num_cores() // (num_threads or 1)))
         try:
             with self._pool.lend() as runners:
@@ -150,9 +153,9 @@ def open_model(
     if detection.voting_iou and is_export:
         raise ValueError(f"`voting_iou` is fixed at export: give it to export_main.py. Received: {str(model)!r}")
     if path.suffix == ".tflite":
-        return LiteRtRuntime(str(path), num_threads)
+        return _warned(LiteRtRuntime(str(path), num_threads), path, detection)
     if not has_dense and (file := path if path.suffix == ".onnx" else _light_form(str(model))):
-        return onnx_runtime.OnnxRuntime(file, num_threads or num_cores(), detection)
+        return _warned(onnx_runtime.OnnxRuntime(file, num_threads or num_cores(), detection), path, detection)
     fork.check()
     is_saved_model = (path / "saved_model.pb").is_file()
     if not is_saved_model:
@@ -164,6 +167,19 @@ def open_model(
     if is_saved_model:
         return SavedModelRuntime(str(path))
     return KerasRuntime(load_keras(model), detection, has_dense=has_dense)
+
+
+def _warned(opened: LiteRtRuntime | onnx_runtime.OnnxRuntime, path: pathlib.Path, detection: config_lib.Detection):
+    """Warns where a threshold under that of the export is asked for, as average precision wants it."""
+    of_export = opened.score_threshold
+    if of_export is not None and detection.score_threshold < of_export:
+        logging.warning(
+            "%s gives no scores under %g, its threshold at export; a score_threshold of %g changes nothing here",
+            path,
+            of_export,
+            detection.score_threshold,
+        )
+    return opened
 
 
 def runs_without_tensorflow(model: str) -> bool:

@@ -60,6 +60,12 @@ def read(path: str | os.PathLike) -> bytes:
     return content
 
 
+def score_threshold(content: bytes) -> float | None:
+    """Returns the threshold that a file says it was exported with; None where it says none."""
+    said = tflite_file.metadata(schema.Model.GetRootAs(content)).get("score_threshold")
+    return float(said) if isinstance(said, (int, float)) else None
+
+
 def _check_metadata(model, is_sealed: bool) -> None:
     """Refuses what `tflite_file.merge` would not say: then the place of the checksum may be what is damaged."""
     said = tflite_file.metadata(model)

@@ -53,6 +53,24 @@ def test_litert_gives_what_the_file_holds(tmp_path):
     np.testing.assert_array_equal(found["landmarks"].ravel(), np.arange(20))
 
 
+def test_a_threshold_that_an_export_cannot_go_under_is_told(light_model, tmp_path, caplog):
+    from keras_retinaface.export import onnx
+    from keras_retinaface.network import model as model_lib
+
+    network = config_lib.Config().replace(pyramid_channels=8)
+    onnx.write(model_lib.RetinaFace(network), tmp_path / "a.onnx", config_lib.Detection(score_threshold=0.4))
+    for path, of_export in ((light_model, 0.5), (tmp_path / "a.onnx", 0.4)):
+        for threshold in (of_export, 0.6):
+            runtime.open_model(path, config_lib.Detection(score_threshold=threshold))
+        assert not caplog.records
+        runtime.open_model(path, config_lib.Detection(score_threshold=0.02))
+        assert f"{path} gives no scores under {of_export}, its threshold at export" in caplog.text
+        caplog.clear()
+    # A light form takes what it is asked for.
+    runtime.open_model(shipped.light("mobilenet025"), config_lib.Detection(score_threshold=0.02))
+    assert not caplog.records
+
+
 def test_a_preset_is_its_light_form_unless_tensorflow_is_loaded_or_there_is_a_gpu(monkeypatch):
     pytest.importorskip("onnxruntime")
     monkeypatch.setattr(runtime, "_GPU_DEVICES", ())
