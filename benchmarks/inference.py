@@ -15,6 +15,7 @@ Other factors and presets by --only.
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import os
 import pathlib
@@ -130,6 +131,7 @@ def make(name: str, size, threads: int, score_threshold: float) -> rivals.Detect
         if parsed.form in _OPENVINO:
             return rivals.openvino(export_once(parsed, size, score_threshold), threads)
         if parsed.form == "Keras":
+            importlib.import_module("tensorflow")  # where it is not loaded, a preset is its light form
             model, voting_iou = parsed.model, parsed.voting_iou
         else:
             model, voting_iou = export_once(parsed, size, score_threshold), 0.0  # what is exported votes by itself
