@@ -4,7 +4,7 @@
 
 A head is linear in the map that it looks at, so its best weights need no training: those that make the sum of the
 distances between predicted and annotated points smallest, in sizes of the face, over the anchors that detection takes.
-That heals the landmarks of an average of networks, and of one that was trained for its boxes.
+What it gives an average of networks, or one that was trained for its boxes, stands in docs/experiments.md.
 
 Source: Iteratively reweighted least squares (Weiszfeld, 1937; Holland and Welsch, 1977).
 """
@@ -83,10 +83,17 @@ def look(model: model_lib.RetinaFace, records: Sequence[record_lib.Record], imag
     Returns:
         For each anchor size, from the finest level on: inputs float32 `[R, C + 1]`, targets float32 `[R, 5, 2]` as
         `landmark.encode` gives, and weights float32 `[R]`, sizes of the face a unit of the targets.
+
+    Raises:
+        ValueError: if the network has one head for all levels, or no face has five landmarks.
     """
     import keras
     import tensorflow as tf
 
+    if model.config.network.use_shared_heads:
+        raise ValueError("expected a network with a landmark head for each level. Received: one head for all levels")
+    if not any(_has_points(record).any() for record in records):
+        raise ValueError("expected faces with five landmarks in the annotations. Received: none")
     settings = model.config.anchors
     names = [f"{head.PREFIXES['landmark_deltas']}_P{level}" for level in settings.levels]
     seen = keras.Model(
@@ -106,8 +113,7 @@ def look(model: model_lib.RetinaFace, records: Sequence[record_lib.Record], imag
         faces = np.repeat(np.arange(len(boxes)), list(map(len, chosen)))
         places = np.concatenate([np.zeros(0, int), *chosen])
         sides = anchors[places, 2] - anchors[places, 0]
-        targets = landmark.encode(points[faces], anchors[places], settings.variances[0])
-        targets = np.asarray(targets)
+        targets = np.asarray(landmark.encode(points[faces], anchors[places], settings.variances[0]))
         weights = settings.variances[0] * sides / np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))[faces]
         for level, name in enumerate(names):
             maps = np.asarray(outputs[name][0])
@@ -158,12 +164,16 @@ def _choose(found: np.ndarray, scores: np.ndarray, face: np.ndarray) -> np.ndarr
     return near[np.argsort(-scores[near])[:_MOST_ANCHORS]]
 
 
+def _has_points(record: record_lib.Record) -> np.ndarray:
+    return record.landmark_visible.all(axis=1) & ~record.is_ignored
+
+
 def _views(records, images: str, scales) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yields each photo with faces at each scale, as it is and mirrored, with boxes `[N, 4]` and points `[N, 5, 2]`."""
     from tqdm import tqdm
 
     for record in tqdm(records, unit="photo", disable=None):
-        is_full = record.landmark_visible.all(axis=1) & ~record.is_ignored
+        is_full = _has_points(record)
         if not is_full.any():
             continue
         image = image_file.read(os.path.join(images, record.image))

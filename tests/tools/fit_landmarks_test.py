@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from data_pipeline import record as record_lib
+from keras_retinaface import config as config_lib
 from keras_retinaface.inference import detector
 from keras_retinaface.media import image_file
 from keras_retinaface.network import model as model_lib
@@ -57,3 +58,12 @@ def test_a_head_that_knew_nothing_learns_the_points_of_a_photo(photos, caplog):
     ):
         np.testing.assert_array_equal(face.box, other.box)
         np.testing.assert_allclose(face.landmarks, other.landmarks, atol=0.06 * max(face.box[2:] - face.box[:2]))
+
+
+def test_a_network_with_one_head_and_faces_without_points_are_refused(photos):
+    shared = model_lib.RetinaFace(config_lib.Config().replace(pyramid_channels=8, use_shared_heads=True))
+    with pytest.raises(ValueError, match="Received: one head for all levels"):
+        fit_landmarks.look(shared, [], str(photos), [1.0])
+    records = [record_lib.make(_PHOTO, [record_lib.Face((0.0, 0.0, 20.0, 20.0))])]
+    with pytest.raises(ValueError, match="expected faces with five landmarks"):
+        fit_landmarks.look(model_lib.RetinaFace.from_preset("mobilenet025"), records, str(photos), [1.0])
