@@ -15,7 +15,7 @@ def _run(*arguments):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_defaults(tmp_path):
     folder = train_runs.write_images(tmp_path / "images")
     faces = [f"--images={folder}", f"--annotations={folder / 'label.txt'}"]

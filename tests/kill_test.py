@@ -111,7 +111,14 @@ def _contents(folder):
 
 @pytest.mark.parametrize(
     "make",
-    [_detect_images, _detect_film, _evaluate, pytest.param(_export, marks=pytest.mark.long), _build_tfrecords, _train],
+    [
+        _detect_images,
+        _detect_film,
+        _evaluate,
+        pytest.param(_export, marks=pytest.mark.long),
+        pytest.param(_build_tfrecords, marks=pytest.mark.long),
+        _train,
+    ],
 )
 def test_killed_and_started_again(make, inputs, request, tmp_path):
     if make is _train and _NUM_MOMENTS < _MANY:

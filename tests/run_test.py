@@ -36,6 +36,7 @@ def test_a_folder_with_a_space_and_an_umlaut_gets_its_environment_once(folder):
     assert "installing into .venv" in first.stderr and not second.stderr
 
 
+@pytest.mark.long
 def test_a_failed_installation_is_no_environment(folder):
     (folder / FILES[0]).write_text("no-such-package-anywhere==1\n")
     for _ in range(2):

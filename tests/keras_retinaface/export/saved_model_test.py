@@ -63,7 +63,7 @@ def serve_jpeg(signatures):
     return signatures["serve_jpeg"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_encoded_images_of_any_mix_and_broken_ones_are_one_batch(serve_jpeg, photos):
     names = ("astronaut.png", "solvay1927.jpg", "tfjs_three_people.jpg")
     files = [(photos / name).read_bytes() for name in names]

@@ -70,7 +70,7 @@ def test_a_detector_pickles_as_its_arguments(tflite_path, model, images):
         pickle.dumps(detector.Detector(model))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_several_sizes_share_their_weights(model, crowd, tflite_path, tmp_path, check_parity):
     path = tmp_path / "sizes.tflite"
     tflite.write(model, path, DETECTION, image_size=[(480, 640), (720, 1280), (192, 320)])

@@ -76,6 +76,7 @@ def _blind(model):
             variable.assign(np.zeros(variable.shape))
 
 
+@pytest.mark.long
 def test_the_best_model_by_ap_stays(model, copy, truth, tmp_path):
     saved = validation.SaveModel(tmp_path, copy)
     measure = validation.MeasureAp(tmp_path, saved, truth / "images", truth, every=2, epochs=5)
