@@ -94,7 +94,7 @@ def measure(model: str, name: str, store: pathlib.Path) -> None:
         return
     logging.info("measuring %s, %s", model, name)
     # A row measured just before counts for one process a core at most.
-    is_busy = os.getloadavg()[0] > 2 * os.cpu_count()
+    is_busy = os.getloadavg()[0] > 1.25 * os.cpu_count()
     numbers = path.with_suffix(".part")
     command = [sys.executable, str(ROOT / "evaluate_main.py"), f"--model={model}", f"--images={_IMAGES.value}"]
     command += [f"--ground_truth={_GROUND_TRUTH.value}", "--partial", f"--json={numbers}", *OPTIONS[name]]
