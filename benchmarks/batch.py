@@ -11,6 +11,7 @@ import itertools
 import statistics
 import time
 
+import numpy as np
 from absl import app, flags
 
 from keras_retinaface import program
@@ -36,14 +37,16 @@ def measure(found_by: detector.Detector, paths: list[str], rounds: int) -> dict[
     found_by.detect(paths[0])
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
-        counts = set()
+        found = []
         for name, way in ways.items():
             start = time.perf_counter()
             faces = way()
             rates[name].append(len(paths) / (time.perf_counter() - start))
-            counts.add(tuple(map(len, faces)))
-        if len(counts) > 1:
-            raise ValueError("detect_batch found other faces than detect")
+            found.append(faces)
+        for one, other in zip(*found):
+            boxes = [np.array([face.box for face in faces]).reshape(-1, 4) for faces in (one, other)]
+            if boxes[0].shape != boxes[1].shape or not np.allclose(*boxes, atol=0.1):
+                raise ValueError("detect_batch found other faces than detect")
     return {name: statistics.median(values) for name, values in rates.items()}
 
 
@@ -52,6 +55,8 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {argv[1:]}")
     paths = list(itertools.islice(itertools.cycle(image_find.find(_IMAGES.value)), _COUNT.value))
+    if not paths:
+        raise app.UsageError(f"--images must name photos. Received: {_IMAGES.value!r}")
     rates = measure(detector.Detector(_MODEL.value), paths, _ROUNDS.value)
     print(f"{'':>12} {'images/s':>9} {'ratio':>6}")
     for name, rate in rates.items():

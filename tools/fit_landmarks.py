@@ -29,7 +29,9 @@ from keras_retinaface.weights import arrays
 from tools import network_source
 
 _IMAGES = flags.DEFINE_string("images", None, "Folder of photos.", required=True)
-_ANNOTATIONS = flags.DEFINE_string("annotations", None, "Faces, in a format that training takes.", required=True)
+_ANNOTATIONS = flags.DEFINE_string(
+    "annotations", None, "Faces: WIDER FACE text, RetinaFace label.txt or COCO JSON.", required=True
+)
 _LANDMARKS = flags.DEFINE_string("landmarks", None, "A second file, whose landmarks are joined to the faces.")
 _OUTPUT = flags.DEFINE_string("output", None, "The .npz to write.", required=True)
 _SCALES = flags.DEFINE_list("scales", ["0.5", "1"], "Each photo is looked at this many times its size, mirrored too.")

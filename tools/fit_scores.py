@@ -4,7 +4,7 @@
 
 Each image is looked at once, at its own size. Then one number after another is moved as long as that raises the sum of
 easy, medium and --hard_weight times hard AP, in ever smaller steps. What suppression keeps is taken to stay, so AP of
-the scaled network differs by some hundredths. Take photos that the network was not trained on
+the scaled network differs by up to half a point. Take photos that the network was not trained on
 (tools/split_annotations.py), and report on others. Prints AP before and after and the command that scales.
 """
 
@@ -115,10 +115,12 @@ def gather(model: model_lib.RetinaFace, paths: list[str]) -> tuple[list[merging.
 
 def main(argv):
     """Looks, searches and prints."""
-    if len(argv) != 2:
-        raise app.UsageError("give one network: a preset, a workdir, a .keras file or an .npz of weights")
+    if len(argv) != 2 or not argv[1].endswith(".npz"):
+        raise app.UsageError("give one .npz of weights")
     try:
         model = network_source.load(argv[1], _PRESET.value)
+        if model.config.network.use_shared_heads:
+            raise ValueError("expected a network with a class head for each level. Received: one head for all levels")
         truth = wider_face.load_ground_truth(_GROUND_TRUTH.value)
         paths = runner.find_images(_IMAGES.value, [f"{name}.jpg" for name in truth.names], is_partial=True)
         truth = truth.select([os.path.splitext(path)[0] for path in paths])
@@ -133,7 +135,8 @@ def main(argv):
         scores = 1.0 / (1.0 + np.exp(-(logits * factors[sizes] + offsets[sizes])))
         scaled = table.Table(rows.names, rows.offsets, merging.Detections(rows.rows.boxes, scores, None))
         report = wider_face.evaluate(scaled, truth)
-        return 100 * np.array([report[subset] for subset in wider_face.SUBSETS])
+        # A subset without faces has none, and decides nothing.
+        return 100 * np.nan_to_num([report[subset] for subset in wider_face.SUBSETS])
 
     count = sum(map(len, model.config.anchors.sizes))
     before = measure(np.ones(count), np.zeros(count))
@@ -141,7 +144,8 @@ def main(argv):
     for label, values in (("before", before), ("after", after)):
         print(label, " / ".join(f"{value:.2f}" for value in values), f"of {len(truth.names)} images")
     texts = (",".join(f"{number:.2f}".rstrip("0").rstrip(".") for number in numbers) for numbers in (factors, offsets))
-    print("python -m tools.scale_scores --factors={} --offsets={} --output=scaled.npz".format(*texts), argv[1])
+    numbers = "--factors={} --offsets={}".format(*texts)
+    print(f"python -m tools.scale_scores --preset={_PRESET.value} {numbers} --output=scaled.npz {argv[1]}")
     return 0
 
 

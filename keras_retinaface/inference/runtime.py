@@ -170,9 +170,12 @@ def open_model(
 
 
 def _warned(opened: LiteRtRuntime | onnx_runtime.OnnxRuntime, path: pathlib.Path, detection: config_lib.Detection):
-    """Warns where a threshold under that of the export is asked for, as average precision wants it."""
-    of_export = opened.score_threshold
-    if of_export is not None and detection.score_threshold < of_export:
+    """Warns where a threshold under that of the export is asked for, as average precision wants it.
+
+    The default is not: it may just not have been given.
+    """
+    of_export, default = opened.score_threshold, config_lib.Detection.score_threshold
+    if of_export is not None and default != detection.score_threshold < of_export:
         logging.warning(
             "%s gives no scores under %g, its threshold at export; a score_threshold of %g changes nothing here",
             path,

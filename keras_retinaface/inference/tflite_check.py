@@ -63,7 +63,10 @@ def read(path: str | os.PathLike) -> bytes:
 def score_threshold(content: bytes) -> float | None:
     """Returns the threshold that a file says it was exported with; None where it says none."""
     said = tflite_file.metadata(schema.Model.GetRootAs(content)).get("score_threshold")
-    return float(said) if isinstance(said, (int, float)) else None
+    try:
+        return float(said)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _check_metadata(model, is_sealed: bool) -> None:

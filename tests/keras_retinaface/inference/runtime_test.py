@@ -66,6 +66,10 @@ def test_a_threshold_that_an_export_cannot_go_under_is_told(light_model, tmp_pat
         runtime.open_model(path, config_lib.Detection(score_threshold=0.02))
         assert f"{path} gives no scores under {of_export}, its threshold at export" in caplog.text
         caplog.clear()
+    # The default may just not have been given.
+    onnx.write(model_lib.RetinaFace(network), tmp_path / "b.onnx", config_lib.Detection(score_threshold=0.7))
+    runtime.open_model(tmp_path / "b.onnx", DETECTION)
+    assert not caplog.records
     # A light form takes what it is asked for.
     runtime.open_model(shipped.light("mobilenet025"), config_lib.Detection(score_threshold=0.02))
     assert not caplog.records
