@@ -12,7 +12,7 @@ import statistics
 import time
 
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 
 from keras_retinaface import program
 from keras_retinaface.inference import detector
@@ -57,10 +57,15 @@ def main(argv):
     paths = list(itertools.islice(itertools.cycle(image_find.find(_IMAGES.value)), _COUNT.value))
     if not paths:
         raise app.UsageError(f"--images must name photos. Received: {_IMAGES.value!r}")
-    rates = measure(detector.Detector(_MODEL.value), paths, _ROUNDS.value)
+    try:
+        rates = measure(detector.Detector(_MODEL.value), paths, _ROUNDS.value)
+    except (ValueError, OSError) as error:
+        logging.error("%s", error)
+        return 1
     print(f"{'':>12} {'images/s':>9} {'ratio':>6}")
     for name, rate in rates.items():
         print(f"{name:>12} {rate:>9.2f} {rate / rates['detect']:>6.2f}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -20,11 +20,9 @@ from absl import app, flags, logging
 from data_pipeline import record as record_lib
 from keras_retinaface import config as config_lib
 from keras_retinaface import program
-from keras_retinaface.geometry import anchor, box, five_points, landmark, overlap
+from keras_retinaface.geometry import five_points, overlap
 from keras_retinaface.inference import view
-from keras_retinaface.layers import head
 from keras_retinaface.media import image_file
-from keras_retinaface.network import model as model_lib
 from keras_retinaface.weights import arrays
 from tools import network_source
 
@@ -73,11 +71,11 @@ def fit(
     return result
 
 
-def look(model: model_lib.RetinaFace, records: Sequence[record_lib.Record], images: str, scales: Sequence[float]):
+def look(model, records: Sequence[record_lib.Record], images: str, scales: Sequence[float]):
     """Gathers what the landmark heads see of annotated faces.
 
     Args:
-        model: the network; each level has heads of its own.
+        model: a RetinaFace; each level has heads of its own.
         records: photos with faces, of which those with five landmarks count.
         images: folder of the photos.
         scales: sizes at which each is looked at.
@@ -92,12 +90,14 @@ def look(model: model_lib.RetinaFace, records: Sequence[record_lib.Record], imag
     import keras
     import tensorflow as tf
 
+    from keras_retinaface.geometry import anchor, box, landmark
+
     if model.config.network.use_shared_heads:
         raise ValueError("expected a network with a landmark head for each level. Received: one head for all levels")
     if not any(_has_points(record).any() for record in records):
         raise ValueError("expected faces with five landmarks in the annotations. Received: none")
     settings = model.config.anchors
-    names = [f"{head.PREFIXES['landmark_deltas']}_P{level}" for level in settings.levels]
+    names = [f"landmark_P{level}" for level in settings.levels]
     seen = keras.Model(
         model.input, {**model.without_dense_head().output, **{name: model.get_layer(name).input for name in names}}
     )
@@ -137,15 +137,23 @@ def refit(values: dict[str, np.ndarray], levels: Sequence[int], seen: Sequence) 
         values: weights by name.
         levels: the network's.
         seen: as from `look`.
+
+    Raises:
+        ValueError: if all sizes have few.
     """
+    if all(len(inputs) < _ROWS_PER_INPUT * inputs.shape[1] for inputs, _, _ in seen):
+        least, most = _ROWS_PER_INPUT * seen[0][0].shape[1], max(len(inputs) for inputs, _, _ in seen)
+        raise ValueError(f"expected {least} anchors on faces of one anchor size at least. Received: {most}")
     result, per_location = dict(values), len(seen) // len(levels)
     for index, (inputs, targets, weights) in enumerate(seen):
         level, size = levels[index // per_location], index % per_location
-        names = [f"{head.PREFIXES['landmark_deltas']}_P{level}/{part}" for part in ("kernel", "bias")]
+        names = [f"landmark_P{level}/{part}" for part in ("kernel", "bias")]
         kernel, bias = (result[name].copy() for name in names)
         columns = slice(10 * size, 10 * size + 10)
         if len(inputs) < _ROWS_PER_INPUT * inputs.shape[1]:
-            logging.warning("P%d, anchor size %d: %d faces are too few, its landmarks stay", level, size, len(inputs))
+            logging.warning(
+                "P%d, anchor size %d: %d anchors on faces are too few, its landmarks stay", level, size, len(inputs)
+            )
             continue
         start = np.concatenate([kernel[0, 0, :, columns], bias[None, columns]]).reshape(-1, 5, 2)
         fitted = fit(inputs, targets, weights, start)

@@ -19,10 +19,8 @@ from absl import app, flags, logging
 from keras_retinaface import config as config_lib
 from keras_retinaface import program
 from keras_retinaface.evaluation import runner, table, wider_face
-from keras_retinaface.geometry import anchor, box
 from keras_retinaface.inference import merging
 from keras_retinaface.media import image_file
-from keras_retinaface.network import model as model_lib
 from tools import network_source
 
 _IMAGES = flags.DEFINE_string("images", None, "Folder of the images.", required=True)
@@ -73,11 +71,11 @@ def search(measure: Callable, count: int, weights: np.ndarray) -> tuple[np.ndarr
     return np.exp(numbers[0]), numbers[1], best
 
 
-def gather(model: model_lib.RetinaFace, paths: list[str]) -> tuple[list[merging.Detections], np.ndarray]:
+def gather(model, paths: list[str]) -> tuple[list[merging.Detections], np.ndarray]:
     """Looks at images.
 
     Args:
-        model: the network.
+        model: a RetinaFace.
         paths: images.
 
     Returns:
@@ -85,6 +83,8 @@ def gather(model: model_lib.RetinaFace, paths: list[str]) -> tuple[list[merging.
     """
     import tensorflow as tf
     from tqdm import tqdm
+
+    from keras_retinaface.geometry import anchor, box
 
     settings = model.config.anchors
     per_location = settings.num_per_location

@@ -45,6 +45,8 @@ def test_a_head_that_knew_nothing_learns_the_points_of_a_photo(photos, caplog):
     gathered = fit_landmarks.look(model, records, str(photos), [1.0])
     counts = [len(inputs) for inputs, _, _ in gathered]
     assert len(counts) == 6 and 58 < sum(counts) <= 6 * 29
+    with pytest.raises(ValueError, match="expected 1300 anchors on faces"):
+        fit_landmarks.refit(lost, model.config.anchors.levels, gathered)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit_landmarks, "_ROWS_PER_INPUT", 0.3)
         fitted = fit_landmarks.refit(lost, model.config.anchors.levels, gathered)
