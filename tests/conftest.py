@@ -17,6 +17,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import pytest
 from absl import flags
 
+from keras_retinaface.bulk import shard
+
 # Scripts are programs of their own, and several call a flag `--output`; in this one process they must not collide.
 flags.Flag.__init__ = functools.partialmethod(flags.Flag.__init__, allow_override=True)
 
@@ -29,24 +31,19 @@ def pytest_addoption(parser):
 def pytest_collection_modifyitems(config, items):
     # As mesh/rasterizer.py looks for one.
     has_compiler = bool(os.environ.get("CXX") or any(map(shutil.which, ("g++", "clang++", "c++"))))
-    part, num_parts = _read_part(config.getoption("--long_part"))
+    part, num_parts = 0, 0
+    if config.getoption("--long_part"):
+        try:
+            part, num_parts = shard.parse(config.getoption("--long_part"))
+        except ValueError as error:
+            raise pytest.UsageError(f"--long_part: {error}") from error
     long_items = [item for item in items if item.get_closest_marker("long")]
     for number, item in enumerate(long_items):
-        if not config.getoption("--long") and (not num_parts or number % num_parts != part - 1):
+        if not config.getoption("--long") and (not num_parts or number % num_parts != part):
             item.add_marker(pytest.mark.skip(reason="takes long: ./run test --long"))
     for item in items:
         if item.get_closest_marker("compiler") and not has_compiler:
             item.add_marker(pytest.mark.skip(reason="no C++ compiler (g++, clang++ or $CXX)"))
-
-
-def _read_part(text):
-    """Returns I and N of "I/N", from 1 to N; 0 and 0 without a text."""
-    if text is None:
-        return 0, 0
-    part, _, num_parts = text.partition("/")
-    if not (part.isdecimal() and num_parts.isdecimal() and 1 <= int(part) <= int(num_parts)):
-        raise pytest.UsageError(f"--long_part must be I/N with I from 1 to N. Received: {text!r}")
-    return int(part), int(num_parts)
 
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent

@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from absl import app, flags, logging
+from absl import app, flags
 
 from keras_retinaface import config as config_lib
 from keras_retinaface import program
-from tools import network_source
+from tools import command, network_source
 
 _OUTPUT = flags.DEFINE_string("output", None, "The .npz to write.", required=True)
 _SHARES = flags.DEFINE_list(
@@ -56,22 +56,15 @@ def average(models: list, shares: Sequence[float] | None = None) -> dict[str, np
 
 def main(argv):
     """Averages and writes."""
-    from keras_retinaface.weights import arrays
-
     if len(argv) < 3:
         raise app.UsageError("give two models or more")
-    try:
-        shares = [float(share) for share in _SHARES.value] if _SHARES.value else None
-    except ValueError as error:
-        raise app.UsageError(f"--shares must be numbers. Received: {','.join(_SHARES.value)!r}") from error
-    try:
+    shares = command.numbers(_SHARES) if _SHARES.value else None
+
+    def make():
         values = average([network_source.load(path, _PRESET.value) for path in argv[1:]], shares)
-        arrays.write_npz(_OUTPUT.value, {name: value.astype(np.float32) for name, value in values.items()})
-    except (ValueError, OSError) as error:
-        logging.error("%s", error)
-        return 1
-    logging.info("wrote %s, the mean of %d networks", _OUTPUT.value, len(argv) - 1)
-    return 0
+        return {name: value.astype(np.float32) for name, value in values.items()}
+
+    return command.write(_OUTPUT.value, make)
 
 
 if __name__ == "__main__":

@@ -20,11 +20,11 @@ from absl import app, flags, logging
 from data_pipeline import record as record_lib
 from keras_retinaface import config as config_lib
 from keras_retinaface import program
-from keras_retinaface.geometry import five_points, overlap
+from keras_retinaface.geometry import overlap
 from keras_retinaface.inference import view
 from keras_retinaface.media import image_file
 from keras_retinaface.weights import arrays
-from tools import network_source
+from tools import command, network_source
 
 _IMAGES = flags.DEFINE_string("images", None, "Folder of photos.", required=True)
 _ANNOTATIONS = flags.DEFINE_string(
@@ -107,11 +107,12 @@ def look(model, records: Sequence[record_lib.Record], images: str, scales: Seque
     for image, boxes, points in _views(records, images, scales):
         outputs = run(image[None].astype(np.float32))
         anchors = anchor.generate(image.shape[:2], settings.strides, settings.sizes)
-        found = box.decode(outputs["box_deltas"][0], anchors, settings.variances).numpy()
-        scores = np.asarray(outputs["scores"][0]) @ (-1.0, 1.0)
         anchors, start = anchors.numpy(), 0
+        scores = np.asarray(outputs["scores"][0]) @ (-1.0, 1.0)
         likely = np.flatnonzero(scores > _LEAST_LOGIT)
-        chosen = [likely[_choose(found[likely], scores[likely], face)] for face in boxes]
+        deltas = np.asarray(outputs["box_deltas"][0])[likely]
+        found = box.decode(deltas, anchors[likely], settings.variances).numpy()
+        chosen = [likely[_choose(found, scores[likely], face)] for face in boxes]
         faces = np.repeat(np.arange(len(boxes)), list(map(len, chosen)))
         places = np.concatenate([np.zeros(0, int), *chosen])
         sides = anchors[places, 2] - anchors[places, 0]
@@ -141,8 +142,8 @@ def refit(values: dict[str, np.ndarray], levels: Sequence[int], seen: Sequence) 
     Raises:
         ValueError: if all sizes have few.
     """
-    if all(len(inputs) < _ROWS_PER_INPUT * inputs.shape[1] for inputs, _, _ in seen):
-        least, most = _ROWS_PER_INPUT * seen[0][0].shape[1], max(len(inputs) for inputs, _, _ in seen)
+    least, most = _ROWS_PER_INPUT * seen[0][0].shape[1], max(len(inputs) for inputs, _, _ in seen)
+    if most < least:
         raise ValueError(f"expected {least} anchors on faces of one anchor size at least. Received: {most}")
     result, per_location = dict(values), len(seen) // len(levels)
     for index, (inputs, targets, weights) in enumerate(seen):
@@ -150,7 +151,7 @@ def refit(values: dict[str, np.ndarray], levels: Sequence[int], seen: Sequence) 
         names = [f"landmark_P{level}/{part}" for part in ("kernel", "bias")]
         kernel, bias = (result[name].copy() for name in names)
         columns = slice(10 * size, 10 * size + 10)
-        if len(inputs) < _ROWS_PER_INPUT * inputs.shape[1]:
+        if len(inputs) < least:
             logging.warning(
                 "P%d, anchor size %d: %d anchors on faces are too few, its landmarks stay", level, size, len(inputs)
             )
@@ -182,6 +183,8 @@ def _views(records, images: str, scales) -> Iterator[tuple[np.ndarray, np.ndarra
     """Yields each photo with faces at each scale, as it is and mirrored, with boxes `[N, 4]` and points `[N, 5, 2]`."""
     from tqdm import tqdm
 
+    from keras_retinaface.geometry import landmark
+
     for record in tqdm(records, unit="photo", disable=None):
         is_full = _has_points(record)
         if not is_full.any():
@@ -195,8 +198,7 @@ def _views(records, images: str, scales) -> Iterator[tuple[np.ndarray, np.ndarra
             boxes, points = record.boxes[is_full] * np.tile(factors, 2), record.landmarks[is_full] * factors
             yield scaled, boxes, points
             boxes = np.stack([size[1] - boxes[:, 2], boxes[:, 1], size[1] - boxes[:, 0], boxes[:, 3]], axis=1)
-            points = points[:, list(five_points.MIRRORED)] * (-1, 1) + (size[1], 0)
-            yield np.ascontiguousarray(scaled[:, ::-1]), boxes, points.astype(np.float32)
+            yield np.ascontiguousarray(scaled[:, ::-1]), boxes, landmark.mirror(points, size[1]).numpy()
 
 
 def main(argv):
@@ -205,23 +207,16 @@ def main(argv):
 
     if len(argv) != 2:
         raise app.UsageError("give one network: a preset, a workdir, a .keras file or an .npz of weights")
-    try:
-        scales = [float(scale) for scale in _SCALES.value]
-    except ValueError as error:
-        raise app.UsageError(f"--scales must be numbers: {error}") from error
+    scales = command.numbers(_SCALES)
     if not scales or not all(0 < scale < 8 for scale in scales):
         raise app.UsageError(f"--scales must be positive numbers under 8. Received: {_SCALES.value}")
-    try:
+
+    def make():
         model = network_source.load(argv[1], _PRESET.value)
-        faults = record_lib.BadData()
-        records = source.read_records(_IMAGES.value, _ANNOTATIONS.value, _LANDMARKS.value, faults)
-        seen = look(model, records, _IMAGES.value, scales)
-        arrays.write_npz(_OUTPUT.value, refit(arrays.read(model), model.config.anchors.levels, seen))
-    except (ValueError, OSError) as error:
-        logging.error("%s", error)
-        return 1
-    logging.info("wrote %s", _OUTPUT.value)
-    return 0
+        records = source.read_records(_IMAGES.value, _ANNOTATIONS.value, _LANDMARKS.value, record_lib.BadData())
+        return refit(arrays.read(model), model.config.anchors.levels, look(model, records, _IMAGES.value, scales))
+
+    return command.write(_OUTPUT.value, make)
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def gather(model, paths: list[str]) -> tuple[list[merging.Detections], np.ndarra
     from keras_retinaface.geometry import anchor, box
 
     settings = model.config.anchors
-    per_location = settings.num_per_location
+    of_levels = np.array([side for level in settings.sizes for side in level])
 
     @tf.function(input_signature=[tf.TensorSpec([1, None, None, 3])], autograph=False)
     def run(image):
@@ -98,17 +98,14 @@ def gather(model, paths: list[str]) -> tuple[list[merging.Detections], np.ndarra
         boxes = box.decode(tf.gather(outputs["box_deltas"][0], likely), tf.gather(anchors, likely), settings.variances)
         logits = tf.gather(logits, likely)
         kept = tf.image.non_max_suppression(boxes, logits, _MOST_BOXES, _IOU_THRESHOLD)
-        return tf.gather(boxes, kept), tf.gather(logits, kept), tf.gather(likely, kept)
+        sides = tf.gather(anchors, tf.gather(likely, kept))
+        return tf.gather(boxes, kept), tf.gather(logits, kept), sides[:, 2] - sides[:, 0]
 
     found, sizes = [], []
     for path in tqdm(paths, unit="image", disable=None):
         image = image_file.read(path)
-        boxes, logits, rows = (values.numpy() for values in run(image[None].astype(np.float32)))
-        shapes = [anchor.feature_size(image.shape[:2], stride) for stride in settings.strides]
-        ends = np.cumsum([int(np.prod(shape)) * per_location for shape in shapes])
-        levels = np.searchsorted(ends, rows, side="right")
-        starts = np.concatenate([[0], ends])[levels]
-        sizes.append(levels * per_location + (rows - starts) % per_location)
+        boxes, logits, sides = (values.numpy() for values in run(image[None].astype(np.float32)))
+        sizes.append(np.abs(sides[:, None] - of_levels).argmin(axis=1))
         found.append(merging.Detections(boxes.astype(np.float64), logits.astype(np.float64), None))
     return found, np.concatenate(sizes)
 

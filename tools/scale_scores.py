@@ -15,10 +15,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from absl import app, flags, logging
+from absl import app, flags
 
 from keras_retinaface import config as config_lib
 from keras_retinaface import program
+from tools import command
 
 _OUTPUT = flags.DEFINE_string("output", None, "The .npz to write.", required=True)
 _FACTORS = flags.DEFINE_list(
@@ -71,18 +72,9 @@ def main(argv):
 
     if len(argv) != 2:
         raise app.UsageError("give one .npz of weights")
-    try:
-        factors, offsets = ([float(number) for number in flag.value] for flag in (_FACTORS, _OFFSETS))
-    except ValueError as error:
-        raise app.UsageError(f"--factors and --offsets must be numbers: {error}") from error
-    try:
-        anchors = config_lib.Config.preset(_PRESET.value).anchors
-        arrays.write_npz(_OUTPUT.value, scale(arrays.read_npz(argv[1]), anchors, factors, offsets))
-    except (ValueError, OSError) as error:
-        logging.error("%s", error)
-        return 1
-    logging.info("wrote %s", _OUTPUT.value)
-    return 0
+    factors, offsets = command.numbers(_FACTORS), command.numbers(_OFFSETS)
+    anchors = config_lib.Config.preset(_PRESET.value).anchors
+    return command.write(_OUTPUT.value, lambda: scale(arrays.read_npz(argv[1]), anchors, factors, offsets))
 
 
 if __name__ == "__main__":
