@@ -27,6 +27,9 @@ class OnnxRuntime:
         num_threads: threads of a call.
         detection: thresholds and limits of a light form, which takes them with each call; of other files unused.
 
+    Attributes:
+        takes_options: whether it is a light form.
+
     Raises:
         ValueError: if the file is not a detector, or damaged; see `onnx_check.read`.
         ModuleNotFoundError: if there is no onnxruntime; says how it is installed.
@@ -44,7 +47,8 @@ class OnnxRuntime:
         # A file of another program may have one batch, which images that are not there fill up.
         self._batch = batch if isinstance(batch, int) else None
         self.max_batch = self._batch or (1 if size else None)
-        self._options = _options(detection or config_lib.Detection()) if parts.defaults else {}
+        self.takes_options = bool(parts.defaults)
+        self._options = _options(detection or config_lib.Detection()) if self.takes_options else {}
         self._lock, self._process, self._session = threading.Lock(), 0, None
         try:
             self._here()

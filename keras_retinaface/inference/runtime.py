@@ -139,7 +139,7 @@ def open_model(
 
     Raises:
         ValueError: if the model is of no known kind or cannot be read, has no dense head when one is wanted, or is an
-            export and `detection` asks for voting, which an export fixes.
+            export and `detection` asks for voting, which an export fixes, a light form not.
         RuntimeError: if it needs TensorFlow in a process forked from one where TensorFlow ran.
         ModuleNotFoundError: if it needs TensorFlow and there is none; says how it is installed.
     """
@@ -150,12 +150,16 @@ def open_model(
     is_export = path.suffix in (".tflite", ".onnx") or (path / "saved_model.pb").is_file()
     if has_dense and is_export:
         raise ValueError(f"`mesh` needs a Keras model, for exports hold no dense head. Received: {str(model)!r}")
-    if detection.voting_iou and is_export:
-        raise ValueError(f"`voting_iou` is fixed at export: give it to export_main.py. Received: {str(model)!r}")
+    light = None if has_dense or is_export else _light_form(str(model))
+    if light or path.suffix == ".onnx":
+        opened = onnx_runtime.OnnxRuntime(light or path, num_threads or num_cores(), detection)
+        if not opened.takes_options:
+            _refuse_voting(model, detection)
+        return _warned(opened, path, detection)
+    if is_export:
+        _refuse_voting(model, detection)
     if path.suffix == ".tflite":
         return _warned(LiteRtRuntime(str(path), num_threads), path, detection)
-    if not has_dense and (file := path if path.suffix == ".onnx" else _light_form(str(model))):
-        return _warned(onnx_runtime.OnnxRuntime(file, num_threads or num_cores(), detection), path, detection)
     fork.check()
     is_saved_model = (path / "saved_model.pb").is_file()
     if not is_saved_model:
@@ -167,6 +171,11 @@ def open_model(
     if is_saved_model:
         return SavedModelRuntime(str(path))
     return KerasRuntime(load_keras(model), detection, has_dense=has_dense)
+
+
+def _refuse_voting(model, detection: config_lib.Detection) -> None:
+    if detection.voting_iou:
+        raise ValueError(f"`voting_iou` is fixed at export: give it to export_main.py. Received: {str(model)!r}")
 
 
 def _warned(opened: LiteRtRuntime | onnx_runtime.OnnxRuntime, path: pathlib.Path, detection: config_lib.Detection):

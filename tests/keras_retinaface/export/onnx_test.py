@@ -10,7 +10,7 @@ import pytest
 from keras_retinaface import config as config_lib
 from keras_retinaface.export import parity
 from keras_retinaface.formats import onnx_file
-from keras_retinaface.inference import detector, onnx_check, onnx_runtime, runtime
+from keras_retinaface.inference import detector, onnx_check, runtime
 from keras_retinaface.media import image_file
 from keras_retinaface.network import decoding
 from keras_retinaface.network import model as model_lib
@@ -195,7 +195,7 @@ def test_the_light_form_is_of_the_shipped_weights(model, tmp_path, crowd):
         detection = config_lib.Detection(**options)
         onnx.write(model, path, detection)
         wanted = runtime.open_model(path, DETECTION)
-        light = onnx_runtime.OnnxRuntime(shipped.light(name), 1, detection)
+        light = runtime.open_model(shipped.light(name), detection)
         for image in crowd:
             _check_same(light.run(image[None]), wanted.run(image[None]), 0.01)
 

@@ -40,8 +40,11 @@ def test_what_opens_nothing_is_told(model, message, tmp_path, monkeypatch):
 def test_what_an_export_has_fixed_is_refused_before_it_is_opened(name):
     with pytest.raises(ValueError, match=f"`mesh` needs a Keras model, .* Received: '{name}'"):
         runtime.open_model(name, DETECTION, has_dense=True)
-    with pytest.raises(ValueError, match=f"`voting_iou` is fixed at export: .* Received: '{name}'"):
-        runtime.open_model(name, config_lib.Detection(voting_iou=0.5))
+
+
+def test_voting_that_an_export_has_fixed_is_refused_before_it_is_opened():
+    with pytest.raises(ValueError, match="`voting_iou` is fixed at export: .* Received: 'a.tflite'"):
+        runtime.open_model("a.tflite", config_lib.Detection(voting_iou=0.5))
 
 
 def test_litert_gives_what_the_file_holds(tmp_path):
