@@ -1,4 +1,4 @@
-"""Measures shipped presets under the test-time options and writes docs/results.md; every number there comes from here.
+r"""Measures shipped presets under the test-time options and writes docs/results.md; every number there comes from here.
 
     python -m benchmarks.results --images=../shared/data/wider_face/val/images \
         --ground_truth=../shared/data/wider_face/ground_truth

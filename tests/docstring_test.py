@@ -1,4 +1,4 @@
-"""Argument texts in docstrings have a subject: "path: path of the file", not "of the file"."""
+"""Argument texts in docstrings have a subject: "path: path of the file", not "of the file"; commands stay whole."""
 
 import ast
 import re
@@ -34,3 +34,15 @@ def test_argument_texts_have_a_subject(folder):
                     if _WITHOUT_SUBJECT.match(text):
                         bare.append(f"{path.name}, {node.name}, {name}: {text}")
     assert not bare and num_seen > 5
+
+
+def test_commands_in_help_keep_the_backslash_that_goes_on():
+    lost, num_seen = [], 0
+    for folder in ("keras_retinaface", "data_pipeline", "tools", "benchmarks", "examples"):
+        for path in sorted((conftest.ROOT / folder).rglob("*.py")):
+            tree = ast.parse(source := path.read_text(encoding="utf-8"))
+            # Without its r, a string joins the two lines.
+            if "\\\n" in (written := ast.get_source_segment(source, tree.body[0]) if tree.body else ""):
+                num_seen += 1
+                lost += [] if written.startswith("r") else [str(path)]
+    assert not lost and num_seen > 5

@@ -1,4 +1,4 @@
-"""Trains RetinaFace with `model.fit`.
+r"""Trains RetinaFace with `model.fit`.
 
     python train_main.py --flagfile=configs/quickstart.flags
     python train_main.py --preset=mobilenet025 --init=mobilenet025 --workdir=runs/mine \
