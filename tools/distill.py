@@ -6,6 +6,13 @@ The student has the teacher's backbone, to start with its weights too, and a nar
 learns, then all of it. What it learns: every score of the teacher, boxes and landmarks where the teacher sees a face,
 and the maps of the context modules, through linear layers that are thrown away.
 
+Better landmarks for a network that is good enough otherwise come from points of somebody who knows them, with the
+network as its own teacher of all else:
+
+    python -m tools.distill --teacher=mobilenet025 --student=mobilenet025 --init=mobilenet025 --images=DIR \
+        --annotations=points.json --steps=4000 --learning_rates=3e-4 --map_weight=0 --landmark_weight=3 \
+        --workdir=runs/points --output=points.npz
+
 Source: Distilling the Knowledge in a Neural Network (Hinton et al., 2015); for the maps FitNets (Romero et al., 2015).
 """
 
@@ -18,6 +25,7 @@ import keras
 import tensorflow as tf
 from absl import app, flags, logging
 
+from data_pipeline import dataset as dataset_lib
 from data_pipeline import image as image_module
 from keras_retinaface import config as config_lib
 from keras_retinaface import program
@@ -34,13 +42,18 @@ flags.DEFINE_string(
     "student", "mobilenet025_fast", "A preset whose network is to be taught: that of the teacher, but narrower."
 )
 flags.DEFINE_string("images", None, "Folder of photos.")
+flags.DEFINE_string(
+    "annotations", None, "Faces of the photos with five points, which landmarks are then learnt from; optional."
+)
 flags.DEFINE_string("workdir", None, "Folder for student.keras, written every 500 steps.")
 flags.DEFINE_string("output", None, "The .npz for the weights, norms folded.")
 flags.DEFINE_list(
     "steps", ["2500", "4500"], "Steps of the pyramid alone, and of all layers; multiples of 500, or under it."
 )
 flags.DEFINE_list("learning_rates", ["2e-3", "5e-4"], "Of Adam in each part; falls to a hundredth along a half cosine.")
-flags.DEFINE_string("init", None, "A student.keras to go on from; gives --steps and --learning_rates one number each.")
+flags.DEFINE_string(
+    "init", None, "A preset or student.keras to go on from; gives --steps and --learning_rates one number each."
+)
 flags.DEFINE_float("landmark_weight", 0.3, "Of landmarks; scores and boxes weigh 1.")
 flags.DEFINE_float("map_weight", 1.0, "Of the maps of the context modules.")
 flags.DEFINE_integer("batch_size", 4, "Photos a step.")
@@ -50,6 +63,7 @@ flags.DEFINE_integer("seed", 0, "Of weights, order and changes of the photos.")
 _STEPS_PER_EPOCH = 500
 _TERMS = ("scores", "boxes", "landmarks", "maps")
 _SCALES = (0.75, 1.33)
+_NATIVE_SCALE = (0.4, 2.0)
 
 
 class Distiller(keras.Model):
@@ -91,7 +105,7 @@ class Distiller(keras.Model):
         return wanted, {**found, "maps": maps}
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Computes the weighted sum of `_TERMS`."""
+        """Computes the weighted sum of `_TERMS`; landmarks from the targets `y`, where there are any."""
         wanted, found = y_pred
         logits, taught = (rows["scores"][..., 1] - rows["scores"][..., 0] for rows in (found, wanted))
         is_face = tf.sigmoid(taught)  # [B, A]
@@ -101,12 +115,11 @@ class Distiller(keras.Model):
         distances = {
             "scores": cross,
             "boxes": is_face * tf.reduce_mean(tf.abs(found["box_deltas"] - wanted["box_deltas"]), -1),
-            "landmarks": is_face
-            * tf.reduce_mean(tf.abs(found["landmark_deltas"] - wanted["landmark_deltas"]), (-1, -2)),
         }
         # Of a batch without faces every mean is near zero, not a quotient of two small numbers.
         num_faces = tf.reduce_sum(is_face) + tf.cast(tf.shape(is_face)[0], tf.float32)
         terms = {name: tf.reduce_sum(distance) / num_faces for name, distance in distances.items()}
+        terms["landmarks"] = _landmark_term(is_face, found["landmark_deltas"], wanted["landmark_deltas"], y)
         terms["maps"] = tf.add_n(
             [
                 tf.reduce_mean(tf.square(ours - theirs)) / (tf.reduce_mean(tf.square(theirs)) + 1e-6)
@@ -126,6 +139,16 @@ class Distiller(keras.Model):
     def metrics(self):
         """The trackers, which an epoch starts anew."""
         return list(self._trackers.values())
+
+
+def _landmark_term(is_face, found, wanted, targets: dict | None) -> tf.Tensor:
+    """Averages distances to the teacher's landmarks or, of anchors that have targets, to these."""
+    weight = tf.ones_like(is_face)
+    if targets is not None:
+        wanted, weight = targets["landmark_deltas"], tf.reduce_min(targets["landmark_weight"], -1)
+    weight *= is_face  # [B, A]
+    distances = weight * tf.reduce_mean(tf.abs(found - wanted), (-1, -2))
+    return tf.reduce_sum(distances) / (tf.reduce_sum(weight) + tf.cast(tf.shape(is_face)[0], tf.float32))
 
 
 def _map_names(model: model_lib.RetinaFace) -> list[str]:
@@ -177,6 +200,18 @@ def make_dataset(paths: list[str], image_size: tuple[int, int], batch_size: int,
     return pictures.batch(batch_size, drop_remainder=True).prefetch(2)
 
 
+def make_annotated_dataset(
+    config: config_lib.Config, images: str, annotations: str, batch_size: int, seed: int
+) -> tf.data.Dataset:
+    """Cuts parts of annotated photos as training does, at about their own size.
+
+    Returns:
+        Batches as of `data_pipeline.dataset.make_dataset`, with targets of anchors.
+    """
+    config = config.replace(native_scale=_NATIVE_SCALE, assignment="paper")
+    return dataset_lib.make_dataset(config, images, annotations, seed=seed, batch_size=batch_size)
+
+
 def teach(distiller: Distiller, dataset: tf.data.Dataset, steps: int, learning_rate: float, save) -> None:
     """Takes the steps, and calls `save` every 500 of them.
 
@@ -209,14 +244,19 @@ def main(argv):
     if not paths:
         raise app.UsageError(f"--images: no images in {FLAGS.images}")
     teacher = model_lib.RetinaFace.from_preset(FLAGS.teacher)
+    photos = [image_file.read(path) for path in paths[:: -(-len(paths) // 50)]]
     if FLAGS.init:
         student = runtime.load_keras(FLAGS.init)
+        norms.unfold_norms(student, [photo[None] for photo in photos])
     else:
-        photos = [image_file.read(path) for path in paths[:: -(-len(paths) // 50)]]
         student = make_student(teacher, config_lib.Config.preset(FLAGS.student), photos)
     height, width = (int(side) for side in FLAGS.image_size)
     mean, path = student.get_layer("subtract_mean").mean, os.path.join(FLAGS.workdir, "student.keras")
-    dataset = make_dataset(paths, (height, width), FLAGS.batch_size, mean, FLAGS.seed)
+    if FLAGS.annotations:
+        config = student.config.replace(image_size=(height, width))
+        dataset = make_annotated_dataset(config, FLAGS.images, FLAGS.annotations, FLAGS.batch_size, FLAGS.seed)
+    else:
+        dataset = make_dataset(paths, (height, width), FLAGS.batch_size, mean, FLAGS.seed)
     logging.info("%d photos; a student of %d weights", len(paths), student.count_params())
     for part, (steps, rate) in enumerate(zip(FLAGS.steps, FLAGS.learning_rates)):
         has_all = part > 0 or bool(FLAGS.init)

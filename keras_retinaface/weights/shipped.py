@@ -43,7 +43,7 @@ _PUBLIC = Preset(
 
 _FINE_TUNED = Preset(
     file="mobilenet025.npz",
-    sha256="2acaf3f3c594e1325ad88d4c4567b110927aebef420def67df68482cf5808bdf",
+    sha256="37a50efb32e3c0ca8c2a416a78da21337209fe0370f47f4a3eb23da16604733b",
     source="the public weights trained further, on WIDER FACE and other photos; a mean of three: docs/model_card.md",
     licence="MIT AND Apache-2.0",
     light="mobilenet025.onnx",  # python -m tools.light_form

@@ -1,10 +1,15 @@
+import json
+import os
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from absl.testing import flagsaver
 
 from keras_retinaface import config
+from keras_retinaface.inference import detector
 from keras_retinaface.layers import backbone
+from keras_retinaface.media import image_file
 from keras_retinaface.network import model as model_lib
 from keras_retinaface.weights import arrays
 from tools import distill
@@ -23,6 +28,24 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn():
     found = distiller.evaluate(tf.data.Dataset.from_tensors(photo), return_dict=True, verbose=0)
     assert [found[name] for name in ("scores", "boxes", "landmarks")] == pytest.approx([0, 0, 0], abs=1e-5)
     assert found["loss"] == pytest.approx(found["maps"]) and found["maps"] > 0  # seen through random layers
+
+
+def test_landmarks_are_learnt_from_points_where_there_are_any():
+    model = model_lib.RetinaFace.from_preset("mobilenet025")
+    photo = image_file.read(PHOTOS[0])[None, :320, :320].astype(np.float32)
+    outputs = model(photo)
+    is_face = float(tf.reduce_sum(tf.nn.softmax(outputs["scores"])[..., 1]))
+    assert is_face > 1
+    distiller = distill.Distiller(model, model_lib.RetinaFace.from_preset("mobilenet025"), has_frozen_norms=True)
+    distiller.compile()
+    for known, wanted in ((1.0, 2.0 * is_face / (is_face + 1)), (0.0, 0.0)):
+        targets = {
+            "landmark_deltas": outputs["landmark_deltas"] + 2.0,
+            "landmark_weight": tf.fill(tf.shape(outputs["landmark_deltas"])[:3], known),
+        }
+        found = distiller.evaluate(tf.data.Dataset.from_tensors((photo, targets)), return_dict=True, verbose=0)
+        assert found["landmarks"] == pytest.approx(wanted, rel=1e-3)
+        assert found["scores"] == pytest.approx(0, abs=1e-4)
 
 
 @pytest.mark.long
@@ -51,6 +74,37 @@ def test_photos_are_cut_and_padded_with_the_mean():
     assert batch.shape == (3, 64, 6000, 3) and batch.min() >= 0 and batch.max() <= 255
     assert np.allclose(batch[:, :, -1], mean, atol=1e-4)
     assert not np.allclose(batch[0], batch[1])
+
+
+@pytest.mark.long
+def test_a_network_that_teaches_itself_learns_points_and_keeps_its_scores(tmp_path):
+    distill.FLAGS.mark_as_parsed()
+    before = model_lib.RetinaFace.from_preset("mobilenet025")
+    name = os.path.basename(PHOTOS[0])
+    (face,) = detector.Detector(before).detect(PHOTOS[0])
+    height, width = image_file.read(PHOTOS[0]).shape[:2]
+    # Points a tenth of the face further down than where it sees them.
+    points = face.landmarks + [0, 0.1 * (face.box[3] - face.box[1])]
+    row = {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "num_keypoints": 5}
+    row["bbox"] = [float(v) for v in (*face.box[:2], *(face.box[2:] - face.box[:2]))]
+    row["keypoints"] = [float(n) for x, y in points for n in (x, y, 2)]
+    annotations = tmp_path / "points.json"
+    picture = {"id": 1, "file_name": name, "height": height, "width": width}
+    categories = [{"id": 1, "name": "face"}]
+    annotations.write_text(json.dumps({"images": [picture], "annotations": [row], "categories": categories}))
+    with flagsaver.flagsaver(
+        **{"teacher": "mobilenet025", "student": "mobilenet025", "init": "mobilenet025", "map_weight": 0.0},
+        **{"images": os.path.dirname(PHOTOS[0]), "annotations": str(annotations), "workdir": str(tmp_path)},
+        **{"output": str(tmp_path / "taught.npz"), "steps": ["30"], "learning_rates": ["1e-3"], "batch_size": 2},
+        **{"image_size": ["256", "256"], "landmark_weight": 3.0},
+    ):
+        distill.main(["distill"])
+    after = model_lib.RetinaFace(config.Config.preset("mobilenet025"))
+    arrays.load(after, tmp_path / "taught.npz")
+    (found,) = detector.Detector(after).detect(PHOTOS[0])
+    np.testing.assert_allclose(found.box, face.box, atol=0.08 * (face.box[3] - face.box[1]))
+    distances = [np.linalg.norm(found.landmarks - wanted, axis=1).mean() for wanted in (points, face.landmarks)]
+    assert distances[0] < distances[1]
 
 
 @pytest.mark.long
