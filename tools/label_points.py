@@ -80,7 +80,15 @@ def points_of(detect: Callable, image: np.ndarray, box: np.ndarray, sizes: Seque
     return mean if max(gaps, default=0.0) <= max_gap * size else None
 
 
-def annotate(detect: Callable, records: Sequence[record_lib.Record], images: str, sizes: Sequence[int]) -> dict:
+def annotate(
+    detect: Callable,
+    records: Sequence[record_lib.Record],
+    images: str,
+    sizes: Sequence[int],
+    *,
+    min_face: float,
+    max_gap: float,
+) -> dict:
     """Makes COCO's object of photos with their faces, those with points that have some.
 
     Args:
@@ -88,6 +96,8 @@ def annotate(detect: Callable, records: Sequence[record_lib.Record], images: str
         records: the photos with their boxes; points that they have are left out.
         images: folder of the photos.
         sizes: sides of the cuts, pixels.
+        min_face: faces of a smaller size, root of the area in pixels, get no points.
+        max_gap: nor do those whose points of two sizes lie further apart, in sizes of the face.
     """
     pictures, rows = [], []
     for number, record in enumerate(tqdm.tqdm(records, unit="photo", disable=None), 1):
@@ -99,12 +109,12 @@ def annotate(detect: Callable, records: Sequence[record_lib.Record], images: str
             row = {"id": len(rows) + 1, "image_id": number, "category_id": 1, "iscrowd": int(is_ignored)}
             row["bbox"] = [round(float(value), 2) for value in (*box[:2], *extent)]
             row["area"] = round(float(np.prod(extent)), 1)
-            if not is_ignored and min(extent) > 0 and np.prod(extent) >= _MIN_FACE.value**2:
-                points = points_of(detect, image, box, sizes, _MAX_GAP.value)
-                if points is not None:
-                    # 2: labelled and seen.
-                    row["keypoints"] = [n for x, y in points for n in (round(float(x), 2), round(float(y), 2), 2)]
-                    row["num_keypoints"] = len(points)
+            is_large = min(extent) > 0 and np.prod(extent) >= min_face**2
+            points = points_of(detect, image, box, sizes, max_gap) if is_large and not is_ignored else None
+            if points is not None:
+                # 2: labelled and seen.
+                row["keypoints"] = [n for x, y in points for n in (round(float(x), 2), round(float(y), 2), 2)]
+                row["num_keypoints"] = len(points)
             rows.append(row)
     return {"images": pictures, "annotations": rows, "categories": [{"id": 1, "name": "face"}]}
 
@@ -122,8 +132,18 @@ def main(argv):
         output.check_file(_OUTPUT.value, _OUTPUT.name)
         output.Originals([_ANNOTATIONS.value]).check(_OUTPUT.value, _OUTPUT.name)
         detector = detector_lib.Detector(_MODEL.value, score_threshold=0.05, use_flip=True, use_voting=True)
-        records = source.read_records(_IMAGES.value, _ANNOTATIONS.value, None, record_lib.BadData())
-        made = annotate(detector.detect, records, _IMAGES.value, list(map(int, sizes)))
+        # A photo that is damaged costs itself alone, and the status says so.
+        bad_data = record_lib.BadData(record_lib.SKIP)
+        records = source.read_records(_IMAGES.value, _ANNOTATIONS.value, None, bad_data)
+        bad_data.report(len(records))
+        made = annotate(
+            detector.detect,
+            records,
+            _IMAGES.value,
+            list(map(int, sizes)),
+            min_face=_MIN_FACE.value,
+            max_gap=_MAX_GAP.value,
+        )
     except (ValueError, OSError) as error:
         logging.error("%s", error)
         return 1
@@ -131,7 +151,7 @@ def main(argv):
         partial.write_text(json.dumps(made) + "\n", encoding="utf-8")
     count = sum("keypoints" in row for row in made["annotations"])
     logging.info("%s: %d faces, %d with points", _OUTPUT.value, len(made["annotations"]), count)
-    return 0
+    return int(bool(bad_data.faults))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -51,20 +52,23 @@ def test_of_two_faces_in_a_cut_the_one_in_the_middle_counts():
     np.testing.assert_allclose(points, 100.0)
 
 
-def test_the_command_writes_all_faces_and_points_of_those_that_are_large_enough(photos, tmp_path):
+def test_the_command_writes_all_faces_and_points_of_those_that_are_large_enough(photos, tmp_path, caplog):
     flags.FLAGS.mark_as_parsed()
-    found = detector.Detector("mobilenet025", score_threshold=0.9).detect(str(photos / _PHOTO))
+    found = detector.Detector("mobilenet025", score_threshold=0.9).detect(str(photos / _PHOTO))[:5]
     boxes = [[*map(float, f.box[:2]), *map(float, f.box[2:] - f.box[:2])] for f in found]
     boxes[1][2:] = [12.0, 12.0]
     text = "".join(f"{x:.1f} {y:.1f} {w:.1f} {h:.1f} 0 0 0 {int(n == 0)} 0 0\n" for n, (x, y, w, h) in enumerate(boxes))
-    (tmp_path / "faces.txt").write_text(f"{_PHOTO}\n{len(boxes)}\n{text}")
+    shutil.copy(photos / _PHOTO, tmp_path)
+    (tmp_path / "broken.jpg").write_bytes((photos / _PHOTO).read_bytes()[:-20000])
+    (tmp_path / "faces.txt").write_text(f"{_PHOTO}\n5\n{text}broken.jpg\n1\n1 1 50 50 0 0 0 0 0 0\n")
     output = tmp_path / "points.json"
-    files = {"images": str(photos), "annotations": str(tmp_path / "faces.txt"), "output": str(output)}
+    files = {"images": str(tmp_path), "annotations": str(tmp_path / "faces.txt"), "output": str(output)}
     with flagsaver.flagsaver(**files):
-        assert not label_points.main(["label_points"])
+        assert label_points.main(["label_points"]) == 1
+    assert "skipped 1 of 2 images" in caplog.text and "broken.jpg" in caplog.text
     made = json.loads(output.read_text())
     has = ["keypoints" in row for row in made["annotations"]]
-    assert len(has) == len(boxes) and not has[0] and not has[1] and np.mean(has[2:]) > 0.9
+    assert has == [False, False, True, True, True] and len(made["images"]) == 1
     with flagsaver.flagsaver(**{**files, "output": files["annotations"]}):
         assert label_points.main(["label_points"]) == 1
     assert pathlib.Path(files["annotations"]).read_text().startswith(_PHOTO)
