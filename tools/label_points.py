@@ -21,6 +21,7 @@ from absl import app, flags, logging
 
 from data_pipeline import record as record_lib
 from keras_retinaface import atomic, output, program
+from keras_retinaface.formats import coco_annotation
 from keras_retinaface.geometry import overlap
 from keras_retinaface.inference import detector as detector_lib
 from keras_retinaface.media import alignment, image_file
@@ -102,21 +103,14 @@ def annotate(
     pictures, rows = [], []
     for number, record in enumerate(tqdm.tqdm(records, unit="photo", disable=None), 1):
         image = image_file.read(os.path.join(images, record.image))
-        height, width = image.shape[:2]
-        pictures.append({"id": number, "file_name": record.image, "width": width, "height": height})
+        pictures.append(coco_annotation.image(number, record.image, image.shape[:2]))
         for box, is_ignored in zip(record.boxes, record.is_ignored):
             extent = (box[2:] - box[:2]).astype(float)
-            row = {"id": len(rows) + 1, "image_id": number, "category_id": 1, "iscrowd": int(is_ignored)}
-            row["bbox"] = [round(float(value), 2) for value in (*box[:2], *extent)]
-            row["area"] = round(float(np.prod(extent)), 1)
             is_large = min(extent) > 0 and np.prod(extent) >= min_face**2
             points = points_of(detect, image, box, sizes, max_gap) if is_large and not is_ignored else None
-            if points is not None:
-                # 2: labelled and seen.
-                row["keypoints"] = [n for x, y in points for n in (round(float(x), 2), round(float(y), 2), 2)]
-                row["num_keypoints"] = len(points)
-            rows.append(row)
-    return {"images": pictures, "annotations": rows, "categories": [{"id": 1, "name": "face"}]}
+            options = {"is_ignored": is_ignored, "landmarks": points, "digits": 2}
+            rows.append(coco_annotation.face(len(rows) + 1, number, (*box[:2], *extent), **options))
+    return {"images": pictures, "annotations": rows, "categories": list(coco_annotation.CATEGORIES)}
 
 
 def main(argv):

@@ -25,6 +25,7 @@ from absl import app, flags, logging
 
 from keras_retinaface import atomic, output, stopping
 from keras_retinaface.cli import detection_flags
+from keras_retinaface.formats import coco_annotation
 from keras_retinaface.media import image_file
 
 _TEXT, _COCO = ".txt", ".json"
@@ -78,21 +79,13 @@ def _official(photos: Sequence[_Photo]) -> str:
 def _coco(photos: Sequence[_Photo]) -> str:
     images, annotations = [], []
     for number, photo in enumerate(photos, 1):
-        height, width = photo.size
-        images.append({"id": number, "file_name": photo.name, "width": width, "height": height})
+        images.append(coco_annotation.image(number, photo.name, photo.size))
         for box, is_ignored, face in photo.rows():
-            annotation = {"id": len(annotations) + 1, "image_id": number, "category_id": 1, "iscrowd": int(is_ignored)}
-            annotation["bbox"], annotation["area"] = [round(value, 1) for value in box], round(box[2] * box[3], 1)
-            annotation["score"] = round(face.score, 4)
-            if not is_ignored:
-                # 2: labelled and seen.
-                annotation["keypoints"] = [
-                    n for x, y in face.landmarks for n in (round(float(x), 1), round(float(y), 1), 2)
-                ]
-                annotation["num_keypoints"] = len(face.landmarks)
-            annotations.append(annotation)
-    categories = [{"id": 1, "name": "face"}]
-    return json.dumps({"images": images, "annotations": annotations, "categories": categories}) + "\n"
+            landmarks = None if is_ignored else face.landmarks
+            options = {"is_ignored": is_ignored, "landmarks": landmarks, "score": face.score}
+            annotations.append(coco_annotation.face(len(annotations) + 1, number, box, **options))
+    made = {"images": images, "annotations": annotations, "categories": list(coco_annotation.CATEGORIES)}
+    return json.dumps(made) + "\n"
 
 
 def _check_name(name: str, suffix: str) -> None:
